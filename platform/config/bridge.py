@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import IO, Any
 
 from a2wsgi.wsgi import build_environ
+from django.db import InterfaceError, OperationalError
 from django.utils import translation
 from uuid_utils.compat import uuid7
 
@@ -26,6 +27,7 @@ from api.resource import ADMISSION
 from config.request_bodies import SMALL, Bodies, ClientLeft, Receive
 from config.threads import LifoThreadPool, ThreadShares
 from tenants import observe
+from tenants.accounts.quotas import is_only_tenant
 from tenants.errors import StorageFull
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ _NO_BODY = io.BytesIO()
 STALLED_S = 30.0
 # The only kind of body that can be handed over in parts: of an upload that goes on, without a checksum of the whole.
 TUS_PART = "application/offset+octet-stream"
+FORM = "multipart/form-data"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Bridge:
             address = (scope.get("client") or ("",))[0]
             body = await self._bodies.small(receive, length, address) if length else io.BytesIO()
             return await self._answer(environ, body)
-        except (Refusal, StorageFull) as error:
+        except (Refusal, StorageFull, OperationalError, InterfaceError) as error:
             return _refused(error)
 
     async def _ask_first(self, environ: Environ, receive: Receive, length: int) -> Answer:
@@ -115,8 +118,18 @@ class Bridge:
             raise Refusal(too_large(f"This page takes a form of at most {SMALL // 1024} kB."))
         if _is_resumable_upload(environ):
             return await self._in_windows(environ, receive, length, first.tenant)
-        async with self._bodies.large(receive, length, first.tenant) as body, self._turns.turn(first.tenant):
+        body_of = self._bodies.large(
+            receive,
+            length,
+            first.tenant,
+            copied=_is_copied(environ),
+            is_only_tenant=self._is_only_tenant,
+        )
+        async with body_of as body, self._turns.turn(first.tenant):
             return await self._answer(environ, body)
+
+    async def _is_only_tenant(self) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, is_only_tenant)
 
     async def _in_windows(self, environ: Environ, receive: Receive, length: int, tenant: str) -> Answer:
         """An upload that goes on, as requests of a window each: what has come is kept, whatever happens to the rest."""
@@ -197,9 +210,17 @@ def _length(scope: Scope) -> int | None:
 
 def _is_resumable_upload(environ: Environ) -> bool:
     """Whether it is an upload in parts (tus) that takes what has come of a body."""
-    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     whole = "HTTP_UPLOAD_CHECKSUM" in environ
-    return environ["REQUEST_METHOD"] == "PATCH" and kind == TUS_PART and not whole
+    return environ["REQUEST_METHOD"] == "PATCH" and _media_type(environ) == TUS_PART and not whole
+
+
+def _is_copied(environ: Environ) -> bool:
+    """Whether the view writes what it reads to the disk once more: files of forms, and parts that have a checksum."""
+    return _media_type(environ) in (FORM, TUS_PART)
+
+
+def _media_type(environ: Environ) -> str:
+    return str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
 
 
 def _refused(error: Exception) -> Answer:

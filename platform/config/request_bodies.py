@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from django.conf import settings
 
@@ -44,9 +44,11 @@ BATCH = 256 * 1024
 WINDOW = 1024 * 1024
 WINDOW_S = 5.0
 WRITERS = 2
-# Left free on the disk for everything else. A form's file is copied out of its body, so a body counts twice.
+# Left free on the disk for everything else.
 KEEP_FREE = 512 * 1024 * 1024
-COPIES = 2
+# Of what is free, bodies of one tenant may take one part of so many: the other is there for whoever comes next. The
+# only tenant of an installation may take all of it.
+PARTS = 2
 
 TOO_SLOW = Problem(
     "too-slow",
@@ -60,6 +62,14 @@ TOO_MANY = Problem(
     429,
     "Too many uploads at once",
     f"A workspace sends at most {MAX_LARGE_OF_TENANT} large bodies at a time. Wait until one of them has ended.",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
+HOLDS_ITS_PART = Problem(
+    "too-many-uploads",
+    429,
+    "Too many uploads at once",
+    "The uploads that this workspace is sending hold its part of the free disk. Wait until one of them has ended, or "
+    "send this one in parts (/uploads).",
     headers={"Retry-After": "5", "Connection": "close"},
 )
 BUSY = Problem(
@@ -122,6 +132,33 @@ class Incoming:
         self._timer.reschedule(self._loop.time())
 
 
+class Reservation:
+    """Room on the disk for one body: `needed` bytes, of which `left` are still to be written."""
+
+    def __init__(self, needed: int) -> None:
+        self.needed = self.left = needed
+
+    def written(self, size: int) -> None:
+        self.left = max(0, self.left - size)
+
+
+class _Copied(io.BufferedIOBase):
+    """A spooled body whose parts are written a second time as they are read: room for these is no longer reserved."""
+
+    def __init__(self, file: IO[bytes], reservation: Reservation) -> None:
+        self._file, self._reservation = file, reservation
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(self._file.read(-1 if size is None else size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._counted(self._file.readline(-1 if size is None else size))
+
+    def _counted(self, part: bytes) -> bytes:
+        self._reservation.written(len(part))
+        return part
+
+
 class Bodies:
     """All bodies that this process is reading."""
 
@@ -129,11 +166,9 @@ class Bodies:
         # By address, the longest open first; and all of them in that order.
         self._small: dict[str, dict[Incoming, None]] = {}
         self._all_small: dict[Incoming, str] = {}
-        # By tenant: large bodies, and their bytes on the disk when they are complete.
+        # By tenant.
         self._large: Counter[str] = Counter()
-        self._held: Counter[str] = Counter()
-        # Bytes that are still to be written, of all.
-        self._expected = 0
+        self._reservations: dict[str, set[Reservation]] = {}
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="spool")
 
     async def small(self, receive: Receive, length: int, address: str) -> IO[bytes]:
@@ -173,23 +208,35 @@ class Bodies:
             del self._small[network]
 
     @contextlib.asynccontextmanager
-    async def large(self, receive: Receive, length: int, tenant: str) -> AsyncIterator[IO[bytes]]:
+    async def large(
+        self,
+        receive: Receive,
+        length: int,
+        tenant: str,
+        *,
+        copied: bool = False,
+        is_only_tenant: Callable[[], Awaitable[bool]] | None = None,
+    ) -> AsyncIterator[IO[bytes]]:
         """A whole body of a tenant as a file, which keeps the tenant's place until it is closed.
 
-        Raises Refusal (too slow, too many, too large), StorageFull, ClientLeft.
+        `copied` says that whoever reads it writes it to the disk once more. `is_only_tenant` is asked where the body
+        needs more of the disk than one of several tenants may take; without it there are others.
+        Raises Refusal (too slow, too many, too large, more than its part of the disk), StorageFull, ClientLeft.
         """
-        with (
-            self._place(tenant, length),
-            self._reserved(tenant, COPIES * length) as written,
-            room_on_disk(),
-            TemporaryFile(dir=settings.SPOOL_DIR) as file,
-        ):
-            async with contextlib.aclosing(_batches(receive, length, BATCH)) as batches:
-                async for batch in batches:
-                    await asyncio.get_running_loop().run_in_executor(self._writers, file.write, batch)
-                    written(len(batch))
-            file.seek(0)
-            yield file
+        needed = 2 * length if copied else length
+        with self._place(tenant, length):
+            whole = needed > self._share(tenant) and is_only_tenant is not None and await is_only_tenant()
+            with (
+                self._reserved(tenant, needed, whole) as reservation,
+                room_on_disk(),
+                TemporaryFile(dir=settings.SPOOL_DIR) as file,
+            ):
+                async with contextlib.aclosing(_batches(receive, length, BATCH)) as batches:
+                    async for batch in batches:
+                        await asyncio.get_running_loop().run_in_executor(self._writers, file.write, batch)
+                        reservation.written(len(batch))
+                file.seek(0)
+                yield cast(IO[bytes], _Copied(file, reservation)) if copied else file
 
     @contextlib.asynccontextmanager
     async def windows(
@@ -220,29 +267,46 @@ class Bodies:
                 del self._large[tenant]
 
     @contextlib.contextmanager
-    def _reserved(self, tenant: str, needed: int) -> Iterator[Callable[[int], None]]:
-        """Room on the disk; to be told what of it was written. One tenant's bodies never take all that is free."""
-        free = shutil.disk_usage(settings.SPOOL_DIR).free - KEEP_FREE - self._expected
-        if needed > free:
+    def _reserved(self, tenant: str, needed: int, whole: bool) -> Iterator[Reservation]:
+        """Room on the disk: of a tenant's part of what is free, or with `whole` of all of it."""
+        if needed > self._free():
             raise StorageFull
-        if self._held[tenant] and self._held[tenant] + needed > free // 2:
-            raise Refusal(TOO_MANY)
-        self._expected += needed
-        self._held[tenant] += needed
-        left = needed
-
-        def written(size: int) -> None:
-            nonlocal left
-            left -= size
-            self._expected -= size
-
+        own = self._reservations.get(tenant, set())
+        if not whole and needed > self._share(tenant):
+            raise Refusal(HOLDS_ITS_PART if own else _more_than_its_part(needed, self._share(tenant)))
+        reservation = Reservation(needed)
+        self._reservations.setdefault(tenant, set()).add(reservation)
         try:
-            yield written
+            yield reservation
         finally:
-            self._expected -= left
-            self._held[tenant] -= needed
-            if not self._held[tenant]:
-                del self._held[tenant]
+            own = self._reservations[tenant]
+            own.remove(reservation)
+            if not own:
+                del self._reservations[tenant]
+
+    def _free(self) -> int:
+        """Bytes of the disk that nothing is expected to need."""
+        expected = sum(each.left for own in self._reservations.values() for each in own)
+        return shutil.disk_usage(settings.SPOOL_DIR).free - KEEP_FREE - expected
+
+    def _share(self, tenant: str) -> int:
+        """Bytes that a further body of the tenant may need: what its others leave of its part.
+
+        That is a part of what would be free if it sent nothing, so that its own bodies do not make it smaller.
+        """
+        held = sum(each.needed for each in self._reservations.get(tenant, ()))
+        return (self._free() + held) // PARTS - held
+
+
+def _more_than_its_part(needed: int, share: int) -> Problem:
+    return Problem(
+        "storage-full",
+        507,
+        "There is no room",
+        f"This body needs {math.ceil(needed / 2**20)} MiB of the disk while it is received, and one workspace may take "
+        f"{max(share, 0) // 2**20} MiB at this moment. Send the file in parts (/uploads), or divide it.",
+        headers={"Connection": "close"},
+    )
 
 
 async def _batches(

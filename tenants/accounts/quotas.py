@@ -36,6 +36,12 @@ def metadata_limit() -> float | None:
     return Tenant.objects.select_related("plan").get(pk=current_tenant_id()).metadata_limit
 
 
+def is_only_tenant() -> bool:
+    """Whether nobody but one tenant may use this installation now. Needs no scope."""
+    active = Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by().values_list("pk", flat=True)
+    return len(active[:2]) < 2
+
+
 def reserve(*, owner: uuid.UUID, amounts: Mapping[str, float]) -> None:
     """Hold `amounts` for the work `owner`, or raise QuotaExceeded and hold nothing. Runs in the caller's scope."""
     period, ceilings = current_period(), limits()

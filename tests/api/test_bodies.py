@@ -7,13 +7,17 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
-from api.problems import Refusal
+from api.problems import Problem, Refusal
 from config import request_bodies
+from config.bridge import TUS_PART, Bridge
 from config.request_bodies import Bodies, ClientLeft
+from tenants import observe
 from tenants.errors import StorageFull
 from tenants.long_requests import Threads
 from tests.waiting import pause_async
@@ -191,33 +195,148 @@ def test_large_bodies_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.Mo
     asyncio.run(run())
 
 
-def test_the_disk_is_not_filled(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    class Usage:
-        free = request_bodies.KEEP_FREE + 1000 * KB
+@pytest.fixture
+def free_kb(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says how many kB the disk has beyond what is kept free."""
 
-    monkeypatch.setattr(request_bodies.shutil, "disk_usage", lambda path: Usage)
+    def says(kb: int) -> None:
+        usage = SimpleNamespace(free=request_bodies.KEEP_FREE + kb * KB)
+        monkeypatch.setattr(request_bodies.shutil, "disk_usage", lambda path: usage)
+
+    return says
+
+
+async def only_tenant() -> bool:
+    return True
+
+
+async def refused(of: Bodies, kb: int, tenant: str, **how: Any) -> Problem:
+    with pytest.raises(Refusal) as refusal:
+        async with of.large(sender(b"abc"), kb * KB, tenant, **how):
+            pass
+    return refusal.value.problem
+
+
+def test_the_disk_is_not_filled(free_kb: Callable[[int], None], settings: Any) -> None:
+    free_kb(1000)
 
     async def run() -> None:
         of = Bodies()
-        # Twice their size is needed.
-        with pytest.raises(StorageFull):
-            await spooled(of, sender(b"abc"), 501 * KB)
-        waiting = asyncio.create_task(spooled(of, sender(b"x", 99.0, b""), 300 * KB))
-        await pause_async(0.01, "what is under way goes as far as it can")
-        # What is expected counts, and no tenant gets all.
-        with pytest.raises(StorageFull):
-            await spooled(of, sender(b"abc"), 250 * KB, "other")
-        with pytest.raises(Refusal):
-            await spooled(of, sender(b"abc"), 150 * KB)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        assert await spooled(of, sender(b"x" * 500 * KB), 500 * KB) == b"x" * 500 * KB
+        # Of a form twice its size is needed, of anything else its size.
+        for kb, copied in ((501, True), (1001, False)):
+            with pytest.raises(StorageFull):
+                async with of.large(sender(b""), kb * KB, "t", copied=copied, is_only_tenant=only_tenant):
+                    pass
+        for kb, copied in ((500, True), (1000, False)):
+            content, how = b"x" * kb * KB, {"copied": copied, "is_only_tenant": only_tenant}
+            async with of.large(sender(content), kb * KB, "t", **how) as file:
+                assert file.read() == content
         settings.MAX_IMPORT_BYTES = 1
-        with pytest.raises(Refusal) as refusal:
-            await spooled(of, sender(b"abc"), 2**32)
-        assert refusal.value.problem.status == 413
+        assert (await refused(of, 2**22, "t")).status == 413
 
     asyncio.run(run())
+
+
+def test_a_slow_large_body_leaves_others_their_room(free_kb: Callable[[int], None]) -> None:
+    """Whatever one of several tenants sends, and however slowly, half of what is free is there for the next."""
+    free_kb(1000)
+
+    async def run() -> None:
+        of = Bodies()
+        # Also where it holds nothing yet.
+        for kb, copied in ((501, False), (251, True)):
+            problem = await refused(of, kb, "slow", copied=copied)
+            assert (problem.slug, problem.status) == ("storage-full", 507)
+            assert "one workspace may take 0 MiB" in problem.detail
+        slow = asyncio.create_task(spooled(of, sender(b"x", 99.0, b""), 450 * KB, "slow"))
+        await pause_async(0.01, "what is under way goes as far as it can")
+        # Its second counts with its first, and waiting helps.
+        problem = await refused(of, 60, "slow")
+        assert (problem.slug, problem.status) == ("too-many-uploads", 429)
+        assert await spooled(of, sender(b"x" * 50 * KB), 50 * KB, "slow") == b"x" * 50 * KB
+        # Of the 550 that are left, the same holds for the next one.
+        assert await spooled(of, sender(b"x" * 275 * KB), 275 * KB, "other") == b"x" * 275 * KB
+        assert (await refused(of, 276, "other")).status == 507
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        assert await spooled(of, sender(b"x" * 500 * KB), 500 * KB, "other") == b"x" * 500 * KB
+
+    asyncio.run(run())
+
+
+def test_what_is_written_is_reserved_no_longer(free_kb: Callable[[int], None]) -> None:
+    """The disk itself tells of what was written: counted twice, others would be refused what is there."""
+    free_kb(1000)
+
+    async def run() -> None:
+        of, content = Bodies(), b"x" * 200 * KB
+        async with of.large(sender(content), 200 * KB, "one", copied=True) as form:
+            free_kb(800)  # the body is on the disk, its copy is not
+            assert (await refused(of, 301, "other")).status == 507
+            assert form.read(150 * KB) + form.readline(50 * KB) == content
+            free_kb(600)
+            assert (await refused(of, 301, "other")).status == 507
+            assert await spooled(of, sender(b"x" * 300 * KB), 300 * KB, "other") == b"x" * 300 * KB
+            # Its own part is still of what would be free without it.
+            assert (await refused(of, 101, "one")).status == 429
+            assert await spooled(of, sender(b"x" * 100 * KB), 100 * KB, "one") == b"x" * 100 * KB
+
+    asyncio.run(run())
+
+
+class _Answered(list[bytes]):
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "more", "fits_kb"),
+    [
+        ("POST", "multipart/form-data; boundary=x", {}, 250),
+        ("PATCH", TUS_PART, {b"upload-checksum": b"sha1 x"}, 250),
+        ("POST", "application/json", {}, 500),
+    ],
+)
+def test_what_a_view_copies_needs_its_size_twice(
+    free_kb: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    kind: str,
+    more: dict[bytes, bytes],
+    fits_kb: int,
+) -> None:
+    def view(environ: dict[str, Any], start: Callable[..., None]) -> _Answered:
+        with observe.bound(observe.tenant_id, "t"):
+            read = len(environ["wsgi.input"].read())
+        start("200 OK", [])
+        return _Answered([str(read).encode()])
+
+    async def sends(kb: int) -> tuple[int, bytes]:
+        headers = {b"content-type": kind.encode(), b"content-length": str(kb * KB).encode(), **more}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": "/",
+            "query_string": b"",
+            "headers": [*headers.items()],
+        }
+        answer = await bridge.ask({"http_version": "1.1", **scope}, sender(b"x" * kb * KB))
+        return answer.status, answer.body
+
+    free_kb(1000)
+    bridge = Bridge(view, 4)
+    monkeypatch.setattr("config.bridge.is_only_tenant", lambda: False)
+    assert asyncio.run(sends(fits_kb)) == (200, str(fits_kb * KB).encode())
+    assert asyncio.run(sends(fits_kb + 1))[0] == 507
+    # Alone it may take all.
+    monkeypatch.setattr("config.bridge.is_only_tenant", lambda: True)
+    assert asyncio.run(sends(2 * fits_kb))[0] == 200
+
+    def away() -> bool:
+        raise OperationalError
+
+    monkeypatch.setattr("config.bridge.is_only_tenant", away)
+    assert asyncio.run(sends(2 * fits_kb))[0] == 503
 
 
 def test_kinds_of_long_requests_never_take_the_last_threads() -> None:

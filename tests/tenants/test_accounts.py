@@ -6,11 +6,11 @@ import datetime as dt
 import threading
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tenants.accounts import api_admission, keys, metering, permissions, quotas, services
-from tenants.accounts.models import ApiKey, KeyDigest, UsageDay
+from tenants.accounts.models import ApiKey, KeyDigest, Tenant, UsageDay
 from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -36,6 +36,16 @@ def test_a_wrong_token_opens_nothing(party, change) -> None:
 @pytest.mark.parametrize("token", ["", ".", "a.b", "é.é", "a" * 5000 + ".b", "key:*.x", "a.\u0000", "cl1.é"])
 def test_odd_tokens_open_nothing(token) -> None:
     assert api_admission.identify(token) is None
+
+
+def test_who_is_suspended_makes_nobody_one_of_several(party, make_party) -> None:
+    other = make_party()
+    with transaction.atomic():
+        Tenant.objects.exclude(pk__in=[party.id, other.id]).update(state=Tenant.State.SUSPENDED)
+        assert not quotas.is_only_tenant()
+        Tenant.objects.filter(pk=other.id).update(state=Tenant.State.SUSPENDED)
+        assert quotas.is_only_tenant()
+        transaction.set_rollback(True)  # those of other tests stay as they are
 
 
 def test_a_revoked_key_stops_at_once_though_it_was_cached(party) -> None:
