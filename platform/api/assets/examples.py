@@ -55,6 +55,7 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "metadata": {"aisle": "vegetables", "label": "Zucchini", "price": 2.44},
         "moderation": "label",
         "labels": ["new"],
+        "generated": False,
         "created_at": "2026-12-02T18:37:37.892Z",
     },
     "Scan": {"state": "not_scanned", "reason": "off", "at": "2026-12-02T18:37:37.818Z"},

@@ -154,10 +154,15 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         },
         "job": "01a2381f-54a7-7005-b13d-182abf22b355",
         "error": None,
+        "stale": False,
         "created_by": "key:cl1bd0071708",
         "created_at": "2026-12-02T18:58:25.345Z",
         "trained_at": "2026-12-02T18:58:27.075Z",
         "promoted_at": "2026-12-02T18:58:27.456Z",
     },
-    "ClassifierSuggestion": {"asset": "01a2380c-7fc9-7285-9165-02430c9b97aa", "probability": 0.493},
+    "ClassifierSuggestion": {
+        "asset": "01a2380c-7fc9-7285-9165-02430c9b97aa",
+        "probability": 0.493,
+        "margin": 0.007,
+    },
 }
