@@ -127,7 +127,7 @@ def asset_card(
     at = (segment or {}).get("start_s")
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
-    label = NAMED_BY.get(by) or (_("caption") if by_caption else MATCHED.get(matched, matched))
+    label = NAMED_BY[by] if by else (_("caption") if by_caption else MATCHED.get(matched, matched))
     words = [one for one in highlights if not one.field.startswith(METADATA)]
     named = "caption" if asset.caption else "filename"
     title = next((one for one in words if one.field == named and one.marks[0][1] <= ROOM), None)

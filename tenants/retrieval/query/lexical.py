@@ -205,7 +205,8 @@ def name_key(name: str) -> str:
 
 def _name_lexemes(prefix: str, names: Iterable[str]) -> list[str]:
     """The lexemes by which names are found: each as a whole, also without its suffix, and each of its words."""
-    keys, words = {}, {}
+    keys: dict[str, None] = {}
+    words: dict[str, None] = {}
     for name in names:
         stem = _SUFFIX.sub("", name)
         keys |= dict.fromkeys(filter(None, (name_key(name), name_key(stem))))
