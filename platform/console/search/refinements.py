@@ -18,7 +18,6 @@ from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
 from tenants.retrieval import filters as retrieval_filters
 from tenants.retrieval.query import MAX_ASSETS
-from tenants.retrieval.types import Generated
 
 MAX_ONLY = 10
 
@@ -29,17 +28,18 @@ SHOWN = 8
 
 
 Facets = dict[str, dict[str, Any]]
+Generated = Literal["", "include", "only"]
 
 
 @dataclass
 class Refinements:
     """`like` and `unlike` are ids of assets, `only` filters of one key each, as canonical JSON; `generated` as in a
-    query (`tenants.retrieval.types.Generated`), "" where nothing was chosen."""
+    query, "" where nothing was chosen."""
 
     like: list[uuid.UUID] = field(default_factory=list)
     unlike: list[uuid.UUID] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
-    generated: Generated | Literal[""] = ""
+    generated: Generated = ""
 
     def conditions(self) -> list[retrieval_filters.Condition]:
         return [one for given in self.filters() for one in retrieval_filters.parse(given, "/only")]
@@ -77,7 +77,7 @@ def read_refinements(form: QueryDict) -> Refinements:
     return Refinements(like, unlike, list(only), _generated(form, dropped))
 
 
-def _generated(form: QueryDict, dropped: str) -> Generated | Literal[""]:
+def _generated(form: QueryDict, dropped: str) -> Generated:
     match form.get("made", "") or form.get("generated", ""):
         case "" | "exclude":
             return ""
