@@ -60,7 +60,7 @@ class IdempotentRequest:
         self, request: Request, fields: Mapping[str, Any], files: Mapping[str, IO[bytes]] | None = None
     ) -> None:
         self.tenant_id = uuid.UUID(key_of(request).tenant_id)
-        self.key = _read_key(request)
+        self.key = read_key(request)
         self.fingerprint = _fingerprint(request, fields, files or {}) if self.key else ""
 
     def run(self, act: Callable[[], Answer]) -> Answer:
@@ -103,7 +103,8 @@ class IdempotentRequest:
         store_answer(key=self.key, status=answer.status, body=body, headers=answer.headers)
 
 
-def _read_key(request: Request) -> str:
+def read_key(request: Request) -> str:
+    """The key that was sent, "" for none. Raises Invalid."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return ""

@@ -54,6 +54,10 @@ def unfit_for(case: Any) -> list[Any]:
     if "/uploads" in case.path:
         # All that is sent are headers, and an unknown header is no fault.
         unfit.append(negative_data_rejection)
+    sent = case.body.values() if isinstance(case.body, dict) else ()
+    if case.media_type == "multipart/form-data" and any(not isinstance(one, str | bytes) for one in sent):
+        # A field of a form is text, whatever it was before it was written there.
+        unfit.append(negative_data_rejection)
     return unfit
 
 

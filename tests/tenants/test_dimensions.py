@@ -53,6 +53,8 @@ class TinySpace:
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         return np.array([unit(int(text), self.dimension) for text in texts])
 
+    query_texts = embed_texts
+
     def as_query(self, vectors: np.ndarray) -> np.ndarray:
         return vectors
 

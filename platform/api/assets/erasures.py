@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Flag, Object, Text
-from api.idempotency import Answer, IdempotentRequest
+from api.idempotency import Answer, IdempotentRequest, read_key
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.paths import read_dataset_id, read_id
@@ -75,6 +75,8 @@ class Erasures(Resource):
         fields = NewErasure.read(request.data)
         if not fields["dry_run"]:
             return IdempotentRequest(request, fields).run(lambda: self._request(fields)).response()
+        # It changes nothing; a key that cannot be one is told all the same.
+        read_key(request)
         with tenant_scope(self.tenant_id):
             return Answer.of(200, subject_erasure.preview_subject(_criteria(fields))).response()
 

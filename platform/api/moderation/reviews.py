@@ -92,6 +92,7 @@ class Reviews(ModeratorResource):
             OpenApiParameter("audit", str, description="The id of an audit."),
         ],
         responses=page_of(shapes.Review),
+        extensions={"x-problems": [404]},
     )
     def get(self, request: Request) -> Response:
         query = request.query_params

@@ -22,7 +22,7 @@ MAX_PHRASES = 4
 # From so many letters on a word may be the beginning of one in a name.
 LEAST_BEGINNING = 3
 
-_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|「([^」]+)」|«([^»]+)»")
+_QUOTED = re.compile(r"\"([^\"]{1,200})\"|“([^”]{1,200})”|「([^」]{1,200})」|«([^»]{1,200})»")
 
 # $1: tenant, as every statement has it; queries, how many of each, the number of the one that is only asked of captions
 # and transcripts, places, modalities.

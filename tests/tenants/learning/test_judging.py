@@ -54,7 +54,7 @@ def test_a_text_is_asked_in_the_words_of_the_space(party, pictures, monkeypatch)
     class Space:
         dimension = 256
 
-        def embed_texts(self, texts):
+        def query_texts(self, texts):
             return [{"first": unit(1), "last": unit(1, 3)}[text] for text in texts]
 
     monkeypatch.setattr(model_routing, "space", lambda model, tenant_id: Space())
