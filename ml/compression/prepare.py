@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -410,10 +411,11 @@ def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
     build = partial(_build_or_leave_out, folder=building)
     # Most of a build is one thread's work, and each takes up to 2 GB.
     side_by_side = min(MOST_BUILDS, len(missing), len(os.sched_getaffinity(0)))
+    begun = time.monotonic()
     entries: dict[str, dict[str, Any] | None] = {}
     if side_by_side < 2:
         for model_id in missing:
-            _tell(missing, entries, 1)
+            _tell(missing, entries, 1, begun)
             entries[model_id] = build(model_id)
     else:
         # Processes of their own, a new one for each: PyTorch's exporter is not safe beside itself, and keeps memory.
@@ -426,12 +428,12 @@ def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
         )
         try:
             with pool:
-                _tell(missing, entries, side_by_side)
+                _tell(missing, entries, side_by_side, begun)
                 futures = {pool.submit(build, model_id): model_id for model_id in missing}
                 try:
                     for future in as_completed(futures):
                         entries[futures[future]] = future.result()
-                        _tell(missing, entries, side_by_side)
+                        _tell(missing, entries, side_by_side, begun)
                 finally:
                     for future in futures:
                         future.cancel()
@@ -440,12 +442,17 @@ def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
     return {model_id: entry for model_id in missing if (entry := entries[model_id]) is not None}
 
 
-def _tell(missing: Sequence[str], ready: Collection[str], side_by_side: int) -> None:
+def _tell(missing: Sequence[str], ready: Collection[str], side_by_side: int, begun: float) -> None:
     """How far it is. Short, as a start shows the beginning of the line (`standalone.progress`)."""
+    left = ""
+    if ready:
+        # As if each took as long as those before it.
+        each_s = (time.monotonic() - begun) / len(ready)
+        left = f"; about {math.ceil(each_s * (len(missing) - len(ready)))} s left"
     if now := [PURPOSES.get(model_id, model_id) for model_id in missing if model_id not in ready][
         :side_by_side
     ]:
-        log.info("%d of %d ready; now %s; 2 min in all", len(ready), len(missing), ", ".join(now))
+        log.info("%d of %d ready; now %s%s", len(ready), len(missing), ", ".join(now), left)
 
 
 def _build_or_leave_out(model_id: str, *, folder: Path) -> dict[str, Any] | None:

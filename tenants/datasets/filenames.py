@@ -38,6 +38,11 @@ def clean_filename(given: str | None) -> str:
     return name
 
 
+def stem(filename: str) -> str:
+    """The name without its suffix."""
+    return _SUFFIX.sub("", filename)
+
+
 def searchable_text(filename: str) -> str:
     """The name as text for the lexical index: also with its words apart where it writes them as one (RedBicycle2)."""
     apart = _CAMEL.sub(" ", filename)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -294,6 +296,14 @@ def test_whoever_waits_for_models_is_told_how_far_it_is(
     now = ["texts, pictures and words", "pictures and words, many languages", "many languages"]
     if cores == 1:
         now = ["texts", "pictures and words", "many languages"]
-    told = [f"{ready} of 3 ready; now {one}; 2 min in all" for ready, one in enumerate(now)]
-    assert caplog.messages == told
+    left = ["", "; about N s left", "; about N s left"]
+    told = [f"{ready} of 3 ready; now {one}{left[ready]}" for ready, one in enumerate(now)]
+    assert [re.sub(r"about \d+ s", "about N s", one) for one in caplog.messages] == told
     assert max(map(len, told)) <= SHOWN
+
+
+def test_what_is_left_is_as_much_as_what_is_done_took(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        module._tell(["minilm", "e5", "clip-vit-b16"], ["minilm"], 1, time.monotonic() - 60)
+    ((left,),) = [re.findall(r"about (\d+) s left", one) for one in caplog.messages]
+    assert 120 <= int(left) <= 180

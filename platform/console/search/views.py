@@ -150,6 +150,7 @@ def _results_context(request: Request, form: QueryDict, refined: Refinements) ->
         "meta": meta,
         "search_id": answer.search_id,
         "left_out": answer.left_out,
+        "named": any(hit.by for _asset, hit in answer.results),
         "why": answer.why if len(meta.get("weights", ())) > 1 else None,
         "groups": counted,
         "fused": query.hybrid or bool(query.cursor and "hybrid" in form),

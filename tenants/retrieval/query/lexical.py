@@ -40,7 +40,6 @@ _UNSPACED = "\u3041-\u3096\u30a1-\u30ff\u31f0-\u31ff\u0e01-\u0e4e\u0e80-\u0ece\u
 _SIGNS = "\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0970-\u0dff"
 _RUNS = re.compile(rf"([{_HAN}]+)|([{_UNSPACED}]+)|((?:(?![{_HAN}{_UNSPACED}])[^\W_]|[{_SIGNS}])+)")
 _ASCII_RUNS = re.compile("[a-z0-9]+")
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}$", re.ASCII)
 _HAN_ONLY = re.compile(f"[{_HAN}]+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _JOINING = frozenset(chr(code) for code in (*range(0x1160, 0x1200), 0xFF9E, 0xFF9F, *range(0xFFA0, 0xFFDD)))
@@ -208,8 +207,7 @@ def _name_lexemes(prefix: str, names: Iterable[str]) -> list[str]:
     keys: dict[str, None] = {}
     words: dict[str, None] = {}
     for name in names:
-        stem = _SUFFIX.sub("", name)
-        keys |= dict.fromkeys(filter(None, (name_key(name), name_key(stem))))
+        keys |= dict.fromkeys(filter(None, map(name_key, (name, filenames.stem(name)))))
         words |= dict.fromkeys(tokens(filenames.searchable_text(name)))
     return [*(f"'{prefix}={key}':1A" for key in keys), *(f"'{prefix}~{word}':1A" for word in words)]
 
