@@ -6,6 +6,8 @@ Every child that handles what users sent, or what was made of it, calls ``confin
 - ``no_new_privs``, and a seccomp filter that refuses sockets, other processes' memory, new processes, mounts, links;
 - Landlock (Linux 5.13), which limits files to named folders. Where the kernel lacks it, a child that can load all code
   beforehand (``load``) may open no file afterwards: what it reads comes as an open descriptor.
+- Landlock does not see who only asks whether there is a file: ``NAMELESS`` children load all code beforehand in any
+  case, and the filter then refuses every call that takes the name of a file.
 
 Each layer is left out where the kernel or the machine does not have it; ``Confinement`` says which apply, and
 ``python -m ml.sandbox`` prints it. Linux on x86-64 and aarch64.
@@ -39,6 +41,10 @@ USERS = {
     "trainer": 64806,
 }
 
+#: Kinds that read what they are given open and need no other file: names of files are nothing to them. (A table may
+#: name any time zone, which is a file.)
+NAMELESS = frozenset({"decoder"})
+
 #: What a child sees of its parent's environment; everything else (secrets, addresses of databases) stays outside.
 KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "OPENBLAS_CORETYPE")
 
@@ -52,13 +58,15 @@ libc = ctypes.CDLL(None, use_errno=True)
 @dataclass(frozen=True)
 class Confinement:
     """Which layers apply. ``uid``: the user that it changed to, None where it kept its own. ``landlock``: the version
-    of its interface, 0 where the kernel has none. ``opens``: whether files can be opened at all."""
+    of its interface, 0 where the kernel has none. ``opens``: whether files can be opened at all. ``names``: whether
+    the kernel answers questions about names of files."""
 
     uid: int | None
     no_new_privs: bool
     seccomp: bool
     landlock: int
     opens: bool
+    names: bool
 
 
 def environment(*names: str, **values: str) -> dict[str, str]:
@@ -86,15 +94,16 @@ def confine(
     """Limit this process, for good: libraries and ``read`` may be read, ``write`` is its own, nothing else.
 
     To be called while it has one thread. ``load`` opens whatever will be needed, where no file can be opened
-    afterwards. ``gpu`` allows the devices of graphics cards; ``several`` programs and sockets, for the processes of one
-    training, which are limited as this one is.
+    afterwards; for ``NAMELESS`` kinds that is everywhere. ``gpu`` allows the devices of graphics cards; ``several``
+    programs and sockets, for the processes of one training, which are limited as this one is.
     """
-    read, written = list(read), list(write)
+    read, written, nameless = list(read), list(write), kind in NAMELESS
     version = landlock_version()
-    opens = bool(version) or load is None
+    opens = (bool(version) and not nameless) or load is None
     if not opens and load is not None:
         load()
-    rules = _rules(version, [*libraries(), *read], written, gpu) if version else None
+    readable = [*libraries(), *read] if opens else []
+    rules = _rules(version, readable, written, gpu) if version else None
     uid = _change_user(USERS[kind], opens and _needs_search(read, written), written, gpu)
     privileges = libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     if rules is not None:
@@ -105,7 +114,9 @@ def confine(
     refused |= set() if several else {*SOCKETS, *PROGRAMS}
     refused |= set() if written else set(CHANGES)
     refused |= set() if opens else set(OPENS)
-    return Confinement(uid, privileges, _filter_calls(refused, alone=not several), version, opens)
+    refused |= set(LOOKUPS) if nameless else set()
+    filtered = _filter_calls(refused, alone=not several)
+    return Confinement(uid, privileges, filtered, version, opens, not (nameless and filtered))
 
 
 def describe(kind: str = "decoder") -> Confinement:
@@ -443,6 +454,35 @@ CHANGES: Numbers = {
 }
 #: For children that have loaded everything and get what they read as descriptors.
 OPENS: Numbers = {"open": (2, None), "openat": (257, 56), "openat2": (437, 437)}
+#: For children that need to know nothing about names either. Some of these also answer for an open descriptor, by an
+#: empty name, which a filter cannot tell from any other: they are refused whole, and fstat is what remains.
+LOOKUPS: Numbers = {
+    "stat": (4, None),
+    "lstat": (6, None),
+    "newfstatat": (262, 79),
+    "statx": (332, 291),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "statfs": (137, 43),
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "getxattrat": (464, 464),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+    "listxattrat": (465, 465),
+    "chdir": (80, 49),
+    "inotify_add_watch": (254, 27),
+    "uselib": (134, None),
+    "quotactl": (179, 60),
+    "file_getattr": (468, 468),
+    "file_setattr": (469, 469),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
+    "open_tree_attr": (467, 467),
+}
 #: Their first argument is the process that they act upon: only itself is allowed.
 ON_PROCESSES: Numbers = {
     "kill": (62, 129),
@@ -454,7 +494,7 @@ ON_PROCESSES: Numbers = {
 #: The same, and 0 means itself.
 ON_ITSELF: Numbers = {"prlimit64": (302, 261)}
 CLONE, CLONE3 = (56, 220), 435
-NUMBERS: Numbers = ALWAYS | ATTRIBUTES | SOCKETS | PROGRAMS | CHANGES | OPENS
+NUMBERS: Numbers = ALWAYS | ATTRIBUTES | SOCKETS | PROGRAMS | CHANGES | OPENS | LOOKUPS
 
 
 class _Program(ctypes.Structure):

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # --- Pool of children ------------------------------------------------------------------------------------
 # A small pool of decoding children: one request, an answer of several pieces, whatever the file does.
 #
-# A child costs about 0.1 s to start, so it is kept and used again; it is replaced after ``JOBS_PER_CHILD`` files,
-# after any failure that is not a plain refusal, and killed when it takes too long or its answer is not wanted to the
-# end. Where it dies, a new one is asked once more: it may have been ended from outside.
+# A child costs about 0.4 s of processor time to start, so it is kept and used again; it is replaced after
+# ``JOBS_PER_CHILD`` files, after any failure that is not a plain refusal, and killed when it takes too long or its
+# answer is not wanted to the end. Where it dies, a new one is asked once more: it may have been ended from outside.
 
 
 JOBS_PER_CHILD = 500

@@ -155,7 +155,8 @@ class _Reader(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = (0, self._at, os.fstat(self._descriptor).st_size)[whence]
+        # By lseek: fstat is one call with stat of a name in some C libraries, which decoders may not ask.
+        base = os.lseek(self._descriptor, 0, os.SEEK_END) if whence == os.SEEK_END else (0, self._at)[whence]
         if base + offset < 0:
             raise OSError("a position before the start")
         self._at = base + offset

@@ -285,6 +285,9 @@ def test_the_pages_hold_no_inline_script_and_nothing_from_elsewhere(http: Client
     assert answer.status_code == 200
     policy = answer.headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy + ";"
+    assert "unsafe-" not in policy
+    assert "<style" not in page
+    assert " style=" not in page
     assert "https://" not in page
     assert "<script>" not in page
     assert http.get("/api/docs?script=").headers["Content-Type"].startswith("application/javascript")

@@ -60,6 +60,11 @@ def check(told: dict[str, Any], secret: str, *, opens: bool = False) -> None:
     assert Path(secret).read_text() == "secret"
 
 
+def check_lookups(told: dict[str, Any]) -> None:
+    """Refused alike whether there is such a file or not: the answer tells nothing."""
+    assert set(told["lookups"].values()) == {"EACCES"}, told["lookups"]
+
+
 def check_status(status: dict[str, str], kind: str) -> None:
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
@@ -119,6 +124,7 @@ def test_a_decoder_that_was_taken_over(secret: str, tmp_path: Path, landlock: Se
     try:
         _, parts = ask(child, {"secret": secret})
         check(json.loads(parts[0]), secret)
+        check_lookups(json.loads(parts[0]))
         # Neither kind of limit keeps it from its work, whatever is loaded for it.
         check_work(child, tmp_path)
     finally:

@@ -22,7 +22,7 @@ from typing import Any
 from ml import sandbox
 
 libc = ctypes.CDLL(None, use_errno=True)
-AT_FDCWD = -100
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
 
 
 def call(name: str, *arguments: Any) -> Callable[[], None]:
@@ -81,9 +81,43 @@ def acts(secret: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def attempts(secret: str) -> dict[str, str]:
+def lookups(secret: str) -> dict[str, Callable[[], Any]]:
+    """Ways to learn whether there is a file of a name, and what of it, without opening it. Landlock sees none."""
+    name, column = os.fsencode(secret), sandbox.MACHINES[platform.machine()][2]
+    room = ctypes.create_string_buffer(4096)
+    return {
+        "stat": Path(secret).stat,
+        "lstat": Path(secret).lstat,
+        "statx": call("statx", AT_FDCWD, name, 0, 0x7FF, room),
+        # The flag is for a descriptor with an empty name; the kernel takes it with any.
+        "newfstatat": call("newfstatat", AT_FDCWD, name, room, AT_EMPTY_PATH),
+        "access": lambda: os.access(secret, os.F_OK) or call("faccessat", AT_FDCWD, name, 0)(),
+        "faccessat2": call("faccessat2", AT_FDCWD, name, 0, 0),
+        "readlink": Path("/proc/self/exe").readlink,
+        "statfs": lambda: os.statvfs(secret),
+        "getxattr": lambda: os.getxattr(secret, "user.x"),
+        "listxattr": lambda: os.listxattr(secret),
+        "open without reading": lambda: os.close(os.open(secret, os.O_PATH)),
+        "change to a folder": lambda: os.chdir(Path(secret).parent),
+        "watch": lambda: _watch(name),
+        "a name that is not there": Path(secret + "-not").stat,
+        **(
+            {"old stat": call("stat", name, room), "old access": call("access", name, 0)}
+            if column == 0
+            else {}
+        ),
+    }
+
+
+def _watch(name: bytes) -> None:
+    if (descriptor := libc.inotify_init()) < 0:
+        raise OSError(ctypes.get_errno(), "")
+    call("inotify_add_watch", descriptor, name, 0xFFF)()
+
+
+def attempts(acts: dict[str, Callable[[], Any]]) -> dict[str, str]:
     told = {}
-    for name, act in acts(secret).items():
+    for name, act in acts.items():
         try:
             act()
             told[name] = "done"
@@ -108,7 +142,8 @@ def own_files(folder: Path) -> str:
 
 
 def tell(secret: str, folder: Path | None = None) -> dict[str, Any]:
-    told: dict[str, Any] = {"acts": attempts(secret), "environment": dict(os.environ)}
+    told: dict[str, Any] = {"acts": attempts(acts(secret)), "environment": dict(os.environ)}
+    told["lookups"] = attempts(lookups(secret))
     if folder:
         told |= {"own": own_files(folder), "status": status()}
     return told
