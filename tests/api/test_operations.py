@@ -25,15 +25,22 @@ from tests.api.conftest import Api
 from tests.waiting import PATIENCE_S, until
 
 TORCH = ("torch", "transformers", "timm", "scipy")
+# What a start need not wait for: a dictionary of Chinese, an engine whose package imports a terminal.
+LATER = ("rjieba", "cel", "prompt_toolkit")
 IMPORTED = f"""
-import sys
+import gc, sys
+from tenants.retrieval import query
+query.warm_up = lambda: None
 import config.asgi
+early = [name for name in {LATER} if name in sys.modules]
+assert not early, f"imported by the start: {{early}}"
 from django.urls import get_resolver
 get_resolver().url_patterns
 from django.test import Client
 for path in ("/healthz", "/readyz", "/api/schema", "/api/docs", "/"):
     Client(raise_request_exception=False).get(path)
 heavy = [name for name in {TORCH} if name in sys.modules]
+assert gc.isenabled()
 sys.exit(f"imported: {{heavy}}" if heavy else 0)
 """
 

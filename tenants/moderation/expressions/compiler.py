@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cel
-
+from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import ExpressionError, Node, parse, unparse
 from tenants.moderation.expressions.type_checker import Inspection, inspect
+
+
+if TYPE_CHECKING:
+    import cel
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,6 @@ def compile_expression(text: str) -> Expression:
     tree = parse(text)
     inspection = inspect(tree)
     try:
-        return Expression(tree, inspection, cel.compile(unparse(tree)))
+        return Expression(tree, inspection, engine.compiled(unparse(tree)))
     except Exception as error:
         raise ExpressionError(f"The engine refuses this: {str(error).splitlines()[0][:200]}") from None

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import cel
-
+from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import ExpressionError
 
 MAX_PATTERN, MAX_WEIGHT = 200, 2_500
@@ -50,7 +49,7 @@ def regex_cost(pattern: str, at: int = 0) -> float:
 
 def _compile(pattern: str, at: int) -> None:
     try:
-        cel.compile("text.matches(pattern)").execute({"text": "", "pattern": pattern})
+        engine.compiled("text.matches(pattern)").execute({"text": "", "pattern": pattern})
     except Exception as error:
         reason = str(error).partition("error: ")[2].partition("Check function")[0].strip(" .\n")
         raise ExpressionError(

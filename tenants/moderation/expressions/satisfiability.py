@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import cel
-
+from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import (
     Binary,
     Chain,
@@ -119,7 +118,7 @@ def _value(node: Node) -> object:
     if names(node):
         return None
     try:
-        return cel.compile(unparse(node)).execute({})
+        return engine.compiled(unparse(node)).execute({})
     except Exception:
         return None
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeGuard
 
-import cel
 import msgspec
 
+from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.compiler import Expression, compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.expressions.variables import EvidenceView
@@ -89,7 +89,7 @@ class Compiled:
         values, cut = self.view.of(evidence)
         for name, found in values.get("categories", {}).items():
             found |= {key: value for key, value in self._judgement(name, found).items() if key in found}
-        context = cel.Context(values)
+        context = engine.context(values)
         fired: list[FiredRule] = []
         unclear: list[str] = []
         failed = _failures(evidence)

@@ -155,7 +155,7 @@ def check_models() -> None:
 
 
 def _load() -> None:
-    space().embed_texts(["warm up"])
+    space().embed_texts(["warm up", "预热"])
     _loaded.set()
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import rjieba
 from django.db import connection
 
 from ml.normalization import MAX_MARKS, normalize
@@ -82,6 +81,13 @@ def is_han(word: str) -> bool:
     return not word.isascii() and _HAN_ONLY.fullmatch(word) is not None
 
 
+def _jieba() -> Any:
+    # Here, as importing it reads a dictionary, which the start of a process need not wait for.
+    import rjieba
+
+    return rjieba
+
+
 def _words(text: str) -> Iterator[str]:
     if text.isascii():
         for run in _ASCII_RUNS.findall(text.lower()):
@@ -91,7 +97,7 @@ def _words(text: str) -> Iterator[str]:
         if run:
             yield _singular(run[:MAX_WORD])
         elif han:
-            yield from (word[:MAX_WORD] for word in rjieba.cut_for_search(han))
+            yield from (word[:MAX_WORD] for word in _jieba().cut_for_search(han))
         else:
             yield from _pairs(unspaced)
 
@@ -108,7 +114,7 @@ def _parts(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
     if match.group(3):
         yield _singular(run[:MAX_WORD]), 0, len(run)
     elif match.group(1):
-        yield from ((word[:MAX_WORD], start, end) for word, start, end in rjieba.tokenize(run, "search"))
+        yield from ((word[:MAX_WORD], start, end) for word, start, end in _jieba().tokenize(run, "search"))
     else:
         yield from ((pair, at, at + len(pair)) for at, pair in enumerate(_pairs(run)))
 
