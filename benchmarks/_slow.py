@@ -91,18 +91,17 @@ def measure(
         time.sleep(1)
         beside = {name: latencies(ask, count) for name, ask in asks.items()}
     for name in asks:
-        p99 = {"idle": _p99(idle[name]), "beside": _p99(beside[name])}
         found[name] = {
             "idle_p50_ms": round(statistics.median(idle[name]), 2),
             "beside_p50_ms": round(statistics.median(beside[name]), 2),
-            "idle_p99_ms": round(p99["idle"], 2),
-            "beside_p99_ms": round(p99["beside"], 2),
-            "ratio": round(p99["beside"] / p99["idle"], 2),
+            "idle_p99_ms": round(p99(idle[name]), 2),
+            "beside_p99_ms": round(p99(beside[name]), 2),
+            "ratio": round(p99(beside[name]) / p99(idle[name]), 2),
         }
     return found
 
 
-def _p99(took: list[float]) -> float:
+def p99(took: list[float]) -> float:
     return took[min(len(took) - 1, int(len(took) * 0.99))]
 
 
