@@ -29,6 +29,11 @@ FROZEN_GROUPS = Path(__file__).with_name("frozen_groups")
 CATEGORIES = ("abuse", "hate", "insult", "threat", "sexual")
 #: Functions of contrast and frozen cases in which a group is named and nobody attacked.
 NAMED = ("neutral", "positive")
+#: Of the harmless sentences: what each function of the contrast pairs counts as where a threshold is chosen.
+HARMLESS = {
+    **dict.fromkeys((*NAMED, "acquaintance", "voice", "praise"), "a group named"),
+    **dict.fromkeys(("fact", "self"), "facts and self-description"),
+}
 #: How often a template of the contrast pairs is filled.
 FILLINGS = 10
 FILLINGS_ATTRIBUTES = 6
@@ -52,7 +57,7 @@ class Example:
     group: str
     labels: Mapping[str, bool]
     function: str = ""
-    harmless: bool = False
+    harmless: str = ""
     topic: str = ""
 
 
@@ -80,6 +85,11 @@ def group_cases(language: str) -> list[FrozenCase]:
     """The cases of ``frozen_groups``, in ``en`` or ``zh``, which are counterparts line by line."""
     rows = _lines(FROZEN_GROUPS / f"{language}.jsonl")
     return [FrozenCase(row["text"], row["function"], row["hate"], row["abuse"]) for row in rows]
+
+
+def groups_digest(language: str) -> str:
+    """SHA-256 of the file of frozen cases that name groups; the model card names it."""
+    return hashlib.sha256((FROZEN_GROUPS / f"{language}.jsonl").read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def contrast_pairs(language: str) -> Iterator[Example]:
         else:
             labels = dict.fromkeys(CATEGORIES, False)
         name = f"contrast/{language}/{template}"
-        yield Example(text, language, "contrast", name, labels, function, function in NAMED)
+        yield Example(text, language, "contrast", name, labels, function, HARMLESS.get(function, ""))
 
 
 def _filled(path: Path, times: int) -> Iterator[tuple[dict[str, Any], str, str]]:
@@ -189,7 +199,7 @@ def _everyday(data: Path, language: str, name: str) -> Iterator[Example]:
     texts = sorted({row.get("title") or row["text"] for row in rows}, key=_digest)
     for text in texts[:MOST]:
         labels = dict.fromkeys(CATEGORIES, False)
-        yield Example(text, language, "everyday", f"everyday/{text}", labels, harmless=True)
+        yield Example(text, language, "everyday", f"everyday/{text}", labels, harmless="everyday")
 
 
 def _digest(text: str) -> str:

@@ -29,6 +29,7 @@ from ml.auditing.text_models import Head
 from research.auditing import abuse_data
 from research.auditing.hate_data import (
     CATEGORIES,
+    HARMLESS,
     AttributeCase,
     Example,
     FrozenCase,
@@ -37,6 +38,8 @@ from research.auditing.hate_data import (
     examples,
     frozen_cases,
     frozen_digest,
+    group_cases,
+    groups_digest,
 )
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ log = logging.getLogger(__name__)
 #: A category of a language is `examined` from this macro-F1 on its frozen cases on.
 EXAMINED_FROM = 0.65
 #: Share of held-out sentences that only name a group, and of everyday questions, that may reach a threshold.
-MOST_ALARMS = 0.02
+MOST_ALARMS = 0.03
 FOLDS = 5
 #: What a sentence of each source weighs: the two large sets would drown the others, and label what offends in posts
 #: that were found by slurs or by subject.
@@ -212,13 +215,12 @@ def _measured(given: Given, logits: Floats, labels: Vectors, note: str) -> dict[
     groups = [each.group for each, is_used in zip(own, used, strict=True) if is_used]
     found = calibration.fit(logits[used], truth[used], groups=groups, note=f"{FOLDER.name} {note}")
     claimed = probabilities(found, logits)
-    sources = np.array([each.source for each in own])
-    harmless = np.array([each.harmless for each in own])
-    alike = [harmless & (sources == name) for name in ("contrast", "everyday")]
-    threshold = best_threshold(claimed[used], truth[used], [claimed[one] for one in alike])
+    sources, kinds = (np.array(each) for each in zip(*((one.source, one.harmless) for one in own), strict=True))
+    alike = {kind: kinds == kind for kind in (*dict.fromkeys(HARMLESS.values()), "everyday")}
+    threshold = best_threshold(claimed[used], truth[used], [claimed[one] for one in alike.values()])
     alarms = {
         name: f"{int((claimed[one] >= threshold).sum())}/{int(one.sum())}"
-        for name, one in zip(("a group named", "everyday"), alike, strict=True)
+        for name, one in alike.items()
     }
     return {
         "calibration": asdict(found),
@@ -266,16 +268,19 @@ def _judged(
             "right": by_function(cases, flagged == labels),
         }
 
-    figures = {}
+    figures, named = {}, {}
     if name in ("hate", "abuse"):
         hateful = frozen_cases(language)
         truth = [case.hate if name == "hate" else case.abuse for case in hateful]
         figures["frozen"] = of(hateful, truth, frozen_digest(language))
+        groups = group_cases(language)
+        named["frozen groups"] = of(groups, [case.hate for case in groups], groups_digest(language))
     if name != "hate":
         cases = attribute_cases(language)
         truth = [case.labels[name] for case in cases]
         figures["frozen attributes"] = of(cases, truth, attributes_digest(language))
-    return {"examined": min(each["macro-F1"] for each in figures.values()) >= EXAMINED_FROM, **figures}
+    examined = min(each["macro-F1"] for each in figures.values()) >= EXAMINED_FROM
+    return {"examined": examined, **figures, **named}
 
 
 def _on_labelled(

@@ -32,6 +32,7 @@ from research.auditing.hate_data import (
     frozen_cases,
     frozen_digest,
     group_cases,
+    groups_digest,
     templates,
 )
 from research.auditing.train_meaning import EXAMINED_FROM, MOST_ALARMS, Cache, best_threshold, fit
@@ -178,6 +179,21 @@ def test_who_is_only_named_is_not_flagged(detector: Detector) -> None:
             assert sum(each.score >= (each.threshold or 1) for each in found) <= 0.03 * len(named)
 
 
+def test_sentences_that_name_groups_pass_and_those_that_attack_them_do_not(detector: Detector) -> None:
+    """Counted over both languages, of cases that nothing was learnt from (`research/auditing/frozen_groups`)."""
+    held, missed = [], []
+    for language in ("en", "zh"):
+        for case in group_cases(language):
+            found = examine(detector, case.text).categories
+            flagged = {name for name in ("hate", "abuse") if found[name].score >= (found[name].threshold or 1)}
+            if not case.hate and flagged:
+                held.append(case.text)
+            if case.hate and "hate" not in flagged:
+                missed.append(case.text)
+    assert len(held) <= 3, held
+    assert len(missed) <= 3, missed
+
+
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 1_000_000
     folder = tmp_path / "copy"
@@ -210,6 +226,7 @@ def test_the_manifest_tells_how_it_was_measured_and_on_which_cases() -> None:
             assert head["examined"] == (min(each["macro-F1"] for each in frozen) >= EXAMINED_FROM), name
         heads = models[language]["heads"]
         assert heads["hate"]["frozen"]["sha256"] == frozen_digest(language)
+        assert heads["hate"]["frozen groups"]["sha256"] == groups_digest(language)
         assert heads["threat"]["frozen attributes"]["sha256"] == attributes_digest(language)
 
 
