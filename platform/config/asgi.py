@@ -10,8 +10,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # Importing makes much and leaves nothing behind: collections meanwhile are a sixth of the start.
 gc.disable()
 
-from django.conf import settings
-from django.core.wsgi import get_wsgi_application
+from django.conf import settings  # noqa: E402
+from django.core.wsgi import get_wsgi_application  # noqa: E402
 
 django = get_wsgi_application()
 

@@ -215,12 +215,13 @@ def _measured(given: Given, logits: Floats, labels: Vectors, note: str) -> dict[
     groups = [each.group for each, is_used in zip(own, used, strict=True) if is_used]
     found = calibration.fit(logits[used], truth[used], groups=groups, note=f"{FOLDER.name} {note}")
     claimed = probabilities(found, logits)
-    sources, kinds = (np.array(each) for each in zip(*((one.source, one.harmless) for one in own), strict=True))
+    sources, kinds = (
+        np.array(each) for each in zip(*((one.source, one.harmless) for one in own), strict=True)
+    )
     alike = {kind: kinds == kind for kind in (*dict.fromkeys(HARMLESS.values()), "everyday")}
     threshold = best_threshold(claimed[used], truth[used], [claimed[one] for one in alike.values()])
     alarms = {
-        name: f"{int((claimed[one] >= threshold).sum())}/{int(one.sum())}"
-        for name, one in alike.items()
+        name: f"{int((claimed[one] >= threshold).sum())}/{int(one.sum())}" for name, one in alike.items()
     }
     return {
         "calibration": asdict(found),

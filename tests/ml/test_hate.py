@@ -185,7 +185,9 @@ def test_sentences_that_name_groups_pass_and_those_that_attack_them_do_not(detec
     for language in ("en", "zh"):
         for case in group_cases(language):
             found = examine(detector, case.text).categories
-            flagged = {name for name in ("hate", "abuse") if found[name].score >= (found[name].threshold or 1)}
+            flagged = {
+                name for name in ("hate", "abuse") if found[name].score >= (found[name].threshold or 1)
+            }
             if not case.hate and flagged:
                 held.append(case.text)
             if case.hate and "hate" not in flagged:

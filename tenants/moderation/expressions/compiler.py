@@ -10,7 +10,6 @@ from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import ExpressionError, Node, parse, unparse
 from tenants.moderation.expressions.type_checker import Inspection, inspect
 
-
 if TYPE_CHECKING:
     import cel
 
