@@ -24,7 +24,7 @@ from PIL import Image
 
 CLIENTS, REQUESTS = 4, sized(200, 5)
 SIDE = sized(6000, 60)
-# Of another workspace's searches. 1.7 s were measured when its neighbour's files had no limit of their own.
+# Of another workspace's searches; wanted, and nowhere promised.
 LIMIT_MS = 300.0
 BUSY_PAUSE_S = 0.2
 

@@ -6,8 +6,8 @@ Every child that handles what users sent, or what was made of it, calls ``confin
 - ``no_new_privs``, and a seccomp filter that refuses sockets, other processes' memory, new processes, mounts, links;
 - Landlock (Linux 5.13), which limits files to named folders. Where the kernel lacks it, a child that can load all code
   beforehand (``load``) may open no file afterwards: what it reads comes as an open descriptor.
-- Landlock does not see who only asks whether there is a file: ``NAMELESS`` children load all code beforehand in any
-  case, and the filter then refuses every call that takes the name of a file.
+- Landlock does not see who only asks whether there is a file: ``NAMELESS`` children have loaded all code before, on any
+  kernel, and the filter refuses every call that takes the name of a file.
 
 Each layer is left out where the kernel or the machine does not have it; ``Confinement`` says which apply, and
 ``python -m ml.sandbox`` prints it. Linux on x86-64 and aarch64.
@@ -94,12 +94,12 @@ def confine(
     """Limit this process, for good: libraries and ``read`` may be read, ``write`` is its own, nothing else.
 
     To be called while it has one thread. ``load`` opens whatever will be needed, where no file can be opened
-    afterwards; for ``NAMELESS`` kinds that is everywhere. ``gpu`` allows the devices of graphics cards; ``several``
+    afterwards; ``NAMELESS`` kinds have done so before. ``gpu`` allows the devices of graphics cards; ``several``
     programs and sockets, for the processes of one training, which are limited as this one is.
     """
     read, written, nameless = list(read), list(write), kind in NAMELESS
     version = landlock_version()
-    opens = (bool(version) and not nameless) or load is None
+    opens = not nameless and (bool(version) or load is None)
     if not opens and load is not None:
         load()
     readable = [*libraries(), *read] if opens else []

@@ -22,7 +22,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,25 +36,18 @@ END: Piece = ({"end": True}, [])
 CHUNK = 1 << 16
 
 
-def serve(
-    memory_bytes: int,
-    pieces: Pieces,
-    confine: Callable[[], object],
-    files: int = 64,
-    *,
-    code_bytes: Callable[[], int] = lambda: 0,
-) -> None:
+def serve(memory_bytes: int, pieces: Pieces, confine: Callable[[], object], files: int = 64) -> None:
     """Answer requests from standard input until it ends, which it does when the parent dies.
 
     `pieces` makes the answers. `confine` limits what this process may do, before the first request is read; `files` may
-    be open at a time. `code_bytes` says, after that, what loaded code takes of the address space beyond `memory_bytes`.
+    be open at a time.
     """
     # Whatever a library prints must not end up between answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     confine()
-    _limit(memory_bytes and memory_bytes + code_bytes(), files)
+    _limit(memory_bytes, files)
     for request in _requests(requests):
         for header, parts in answer(request, pieces):
             _write(answers, json.dumps({**header, "sizes": [len(part) for part in parts]}).encode() + b"\n")
@@ -177,17 +169,11 @@ def _write(stream: BinaryIO, content: bytes) -> None:
 
 def main(memory_bytes: str) -> None:
     """Decode what is asked for."""
-    code_bytes = 0
-
-    def load() -> None:
-        # All codecs map 190 MB: a picture has as much room as if its own were the only one.
-        nonlocal code_bytes
-        before = _address_space()
-        load_codecs()
-        code_bytes = _address_space() - before
-
-    confine = partial(sandbox.confine, "decoder", load=load)
-    serve(int(memory_bytes), _pieces, confine, code_bytes=lambda: code_bytes)
+    before = _address_space()
+    load_codecs()
+    # All codecs map 190 MB: a picture has as much room as if its own were the only one.
+    mapped = _address_space() - before
+    serve(int(memory_bytes) + mapped, _pieces, lambda: sandbox.confine("decoder"))
 
 
 def _address_space() -> int:

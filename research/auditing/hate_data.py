@@ -29,7 +29,7 @@ FROZEN_GROUPS = Path(__file__).with_name("frozen_groups")
 CATEGORIES = ("abuse", "hate", "insult", "threat", "sexual")
 #: Functions of contrast and frozen cases in which a group is named and nobody attacked.
 NAMED = ("neutral", "positive")
-#: Of the harmless sentences: what each function of the contrast pairs counts as where a threshold is chosen.
+#: Kinds of harmless sentences, by function of the contrast pairs: a threshold minds each kind by itself.
 HARMLESS = {
     **dict.fromkeys((*NAMED, "acquaintance", "voice", "praise"), "a group named"),
     **dict.fromkeys(("fact", "self"), "facts and self-description"),
@@ -47,8 +47,8 @@ class Example:
     """A sentence that is learnt from.
 
     ``labels`` by category, of those that its source says something of. Sentences of one ``group`` are never on both
-    sides of a split. ``harmless``: an everyday question, or a sentence that only names a group, of which hardly any may
-    be flagged. ``topic``: of COLD, its subject.
+    sides of a split. ``harmless``: of what kind, where hardly any of its kind may be flagged (``HARMLESS``, or
+    "everyday"). ``topic``: of COLD, its subject.
     """
 
     text: str
@@ -71,25 +71,20 @@ class FrozenCase:
     abuse: bool
 
 
+def digest(folder: Path, language: str) -> str:
+    """SHA-256 of the file of a language's frozen cases; the model card names it."""
+    return hashlib.sha256((folder / f"{language}.jsonl").read_bytes()).hexdigest()
+
+
 def frozen_cases(language: str) -> list[FrozenCase]:
     """The cases of ``en`` or ``zh``, in the order of the file."""
     return [FrozenCase(**row) for row in _lines(FROZEN / f"{language}.jsonl")]
-
-
-def frozen_digest(language: str) -> str:
-    """SHA-256 of the file of frozen cases; the model card names it."""
-    return hashlib.sha256((FROZEN / f"{language}.jsonl").read_bytes()).hexdigest()
 
 
 def group_cases(language: str) -> list[FrozenCase]:
     """The cases of ``frozen_groups``, in ``en`` or ``zh``, which are counterparts line by line."""
     rows = _lines(FROZEN_GROUPS / f"{language}.jsonl")
     return [FrozenCase(row["text"], row["function"], row["hate"], row["abuse"]) for row in rows]
-
-
-def groups_digest(language: str) -> str:
-    """SHA-256 of the file of frozen cases that name groups; the model card names it."""
-    return hashlib.sha256((FROZEN_GROUPS / f"{language}.jsonl").read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,11 +100,6 @@ def attribute_cases(language: str) -> list[AttributeCase]:
     """The cases of ``en`` or ``zh``, in the order of the file."""
     rows = _lines(FROZEN_ATTRIBUTES / f"{language}.jsonl")
     return [AttributeCase(row.pop("text"), row.pop("function"), row) for row in rows]
-
-
-def attributes_digest(language: str) -> str:
-    """SHA-256 of the file of frozen cases of attributes; the model card names it."""
-    return hashlib.sha256((FROZEN_ATTRIBUTES / f"{language}.jsonl").read_bytes()).hexdigest()
 
 
 def examples(data: Path) -> list[Example]:

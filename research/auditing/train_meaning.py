@@ -6,7 +6,7 @@ category; a sentence teaches the outputs that its source says something of. Engl
 multilingual-e5-small, Chinese multilingual-e5-small, and learns from the English sentences too. Calibrated and measured
 on folds that keep together what belongs together (`hate_data.Example.group`). Nothing is chosen by the frozen cases,
 which only decide whether a category is said to be examined at all. Needs scikit-learn, torch and the prepared encoders;
-some half an hour of one core, most of it for the vectors, which ``--cache`` keeps.
+some quarter of an hour of two cores, most of it for the vectors, which ``--cache`` keeps.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ from ml.auditing.text_models import Head
 from research.auditing import abuse_data
 from research.auditing.hate_data import (
     CATEGORIES,
+    FROZEN,
+    FROZEN_ATTRIBUTES,
+    FROZEN_GROUPS,
     HARMLESS,
     AttributeCase,
     Example,
     FrozenCase,
     attribute_cases,
-    attributes_digest,
+    digest,
     examples,
     frozen_cases,
-    frozen_digest,
     group_cases,
-    groups_digest,
 )
 
 log = logging.getLogger(__name__)
 
 #: A category of a language is `examined` from this macro-F1 on its frozen cases on.
 EXAMINED_FROM = 0.65
-#: Share of held-out sentences that only name a group, and of everyday questions, that may reach a threshold.
+#: Share of each kind of harmless held-out sentences that may reach a threshold (`HARMLESS`, everyday questions).
 MOST_ALARMS = 0.03
 FOLDS = 5
 #: What a sentence of each source weighs: the two large sets would drown the others, and label what offends in posts
@@ -215,9 +216,8 @@ def _measured(given: Given, logits: Floats, labels: Vectors, note: str) -> dict[
     groups = [each.group for each, is_used in zip(own, used, strict=True) if is_used]
     found = calibration.fit(logits[used], truth[used], groups=groups, note=f"{FOLDER.name} {note}")
     claimed = probabilities(found, logits)
-    sources, kinds = (
-        np.array(each) for each in zip(*((one.source, one.harmless) for one in own), strict=True)
-    )
+    sources = np.array([each.source for each in own])
+    kinds = np.array([each.harmless for each in own])
     alike = {kind: kinds == kind for kind in (*dict.fromkeys(HARMLESS.values()), "everyday")}
     threshold = best_threshold(claimed[used], truth[used], [claimed[one] for one in alike.values()])
     alarms = {
@@ -273,13 +273,13 @@ def _judged(
     if name in ("hate", "abuse"):
         hateful = frozen_cases(language)
         truth = [case.hate if name == "hate" else case.abuse for case in hateful]
-        figures["frozen"] = of(hateful, truth, frozen_digest(language))
+        figures["frozen"] = of(hateful, truth, digest(FROZEN, language))
         groups = group_cases(language)
-        named["frozen groups"] = of(groups, [case.hate for case in groups], groups_digest(language))
+        named["frozen groups"] = of(groups, [case.hate for case in groups], digest(FROZEN_GROUPS, language))
     if name != "hate":
         cases = attribute_cases(language)
         truth = [case.labels[name] for case in cases]
-        figures["frozen attributes"] = of(cases, truth, attributes_digest(language))
+        figures["frozen attributes"] = of(cases, truth, digest(FROZEN_ATTRIBUTES, language))
     examined = min(each["macro-F1"] for each in figures.values()) >= EXAMINED_FROM
     return {"examined": examined, **figures, **named}
 

@@ -26,13 +26,13 @@ from research.auditing.hate_data import (
     FILLINGS,
     FILLINGS_ATTRIBUTES,
     FROZEN,
+    FROZEN_ATTRIBUTES,
+    FROZEN_GROUPS,
     attribute_cases,
-    attributes_digest,
     contrast_pairs,
+    digest,
     frozen_cases,
-    frozen_digest,
     group_cases,
-    groups_digest,
     templates,
 )
 from research.auditing.train_meaning import EXAMINED_FROM, MOST_ALARMS, Cache, best_threshold, fit
@@ -193,7 +193,7 @@ def test_sentences_that_name_groups_pass_and_those_that_attack_them_do_not(detec
             if case.hate and "hate" not in flagged:
                 missed.append(case.text)
     assert len(held) <= 3, held
-    assert len(missed) <= 3, missed
+    assert len(missed) <= 1, missed
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
@@ -227,9 +227,9 @@ def test_the_manifest_tells_how_it_was_measured_and_on_which_cases() -> None:
             frozen = [head[part] for part in ("frozen", "frozen attributes") if part in head]
             assert head["examined"] == (min(each["macro-F1"] for each in frozen) >= EXAMINED_FROM), name
         heads = models[language]["heads"]
-        assert heads["hate"]["frozen"]["sha256"] == frozen_digest(language)
-        assert heads["hate"]["frozen groups"]["sha256"] == groups_digest(language)
-        assert heads["threat"]["frozen attributes"]["sha256"] == attributes_digest(language)
+        assert heads["hate"]["frozen"]["sha256"] == digest(FROZEN, language)
+        assert heads["hate"]["frozen groups"]["sha256"] == digest(FROZEN_GROUPS, language)
+        assert heads["threat"]["frozen attributes"]["sha256"] == digest(FROZEN_ATTRIBUTES, language)
 
 
 def test_attributes_are_told_apart_from_what_sounds_alike(detector: Detector) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import ExpressionError, Node, parse, unparse
 from tenants.moderation.expressions.type_checker import Inspection, inspect
 
@@ -37,9 +36,11 @@ class Expression:
 @lru_cache(4096)
 def compile_expression(text: str) -> Expression:
     """Raises ExpressionError."""
+    import cel
+
     tree = parse(text)
     inspection = inspect(tree)
     try:
-        return Expression(tree, inspection, engine.compiled(unparse(tree)))
+        return Expression(tree, inspection, cel.compile(unparse(tree)))
     except Exception as error:
         raise ExpressionError(f"The engine refuses this: {str(error).splitlines()[0][:200]}") from None

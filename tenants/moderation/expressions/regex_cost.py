@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import ExpressionError
 
 MAX_PATTERN, MAX_WEIGHT = 200, 2_500
@@ -48,8 +47,10 @@ def regex_cost(pattern: str, at: int = 0) -> float:
 
 
 def _compile(pattern: str, at: int) -> None:
+    import cel
+
     try:
-        engine.compiled("text.matches(pattern)").execute({"text": "", "pattern": pattern})
+        cel.compile("text.matches(pattern)").execute({"text": "", "pattern": pattern})
     except Exception as error:
         reason = str(error).partition("error: ")[2].partition("Check function")[0].strip(" .\n")
         raise ExpressionError(

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.syntax import (
     Binary,
     Chain,
@@ -115,10 +114,12 @@ def _finds_nothing(node: Node) -> bool:
 
 def _value(node: Node) -> object:
     """What an expression without variables comes to; None where it has any, or fails."""
+    import cel
+
     if names(node):
         return None
     try:
-        return engine.compiled(unparse(node)).execute({})
+        return cel.compile(unparse(node)).execute({})
     except Exception:
         return None
 

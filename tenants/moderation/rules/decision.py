@@ -16,7 +16,6 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from tenants.moderation.expressions import engine
 from tenants.moderation.expressions.compiler import Expression, compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.expressions.variables import EvidenceView
@@ -85,11 +84,13 @@ class Compiled:
 
     def decide(self, evidence: Mapping[str, Any]) -> Decision:
         """Never raises, whatever the evidence holds."""
+        import cel
+
         evidence = _without_ended(evidence)
         values, cut = self.view.of(evidence)
         for name, found in values.get("categories", {}).items():
             found |= {key: value for key, value in self._judgement(name, found).items() if key in found}
-        context = engine.context(values)
+        context = cel.Context(values)
         fired: list[FiredRule] = []
         unclear: list[str] = []
         failed = _failures(evidence)

@@ -155,6 +155,7 @@ def check_models() -> None:
 
 
 def _load() -> None:
+    # The second has the dictionary loaded by which Chinese is cut into words.
     space().embed_texts(["warm up", "预热"])
     _loaded.set()
 

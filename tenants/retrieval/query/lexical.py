@@ -81,23 +81,19 @@ def is_han(word: str) -> bool:
     return not word.isascii() and _HAN_ONLY.fullmatch(word) is not None
 
 
-def _jieba() -> Any:
-    # Here, as importing it reads a dictionary, which the start of a process need not wait for.
-    import rjieba
-
-    return rjieba
-
-
 def _words(text: str) -> Iterator[str]:
     if text.isascii():
         for run in _ASCII_RUNS.findall(text.lower()):
             yield _singular(run[:MAX_WORD])
         return
+    # Here, as importing it reads a dictionary (.1 s), which the start of a process need not wait for.
+    import rjieba
+
     for han, unspaced, run in _RUNS.findall(_plain(text)):
         if run:
             yield _singular(run[:MAX_WORD])
         elif han:
-            yield from (word[:MAX_WORD] for word in _jieba().cut_for_search(han))
+            yield from (word[:MAX_WORD] for word in rjieba.cut_for_search(han))
         else:
             yield from _pairs(unspaced)
 
@@ -110,11 +106,13 @@ def _plain(text: str) -> str:
 
 def _parts(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
     """The words of one run, with their places in it."""
+    import rjieba
+
     run = match.group()
     if match.group(3):
         yield _singular(run[:MAX_WORD]), 0, len(run)
     elif match.group(1):
-        yield from ((word[:MAX_WORD], start, end) for word, start, end in _jieba().tokenize(run, "search"))
+        yield from ((word[:MAX_WORD], start, end) for word, start, end in rjieba.tokenize(run, "search"))
     else:
         yield from ((pair, at, at + len(pair)) for at, pair in enumerate(_pairs(run)))
 
