@@ -23,10 +23,13 @@ class KeyAuthentication(BaseAuthentication):
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        record = api_admission.identify(token.strip())
+        address = request.META.get("REMOTE_ADDR", "")
+        record = api_admission.identify(token.strip(), address)
         if record is None:
             raise AuthenticationFailed
         observe.tenant_id.set(record.tenant_id)
+        if not record.admits(address):
+            raise Refusal(network_not_allowed(address))
         return record, record
 
     def authenticate_header(self, request: Request) -> str:
@@ -48,6 +51,13 @@ class HasScope(BasePermission):
         if needed is not None and needed not in key_of(request).scopes:
             raise Refusal(missing_scope(needed))
         return True
+
+
+def network_not_allowed(address: str) -> Problem:
+    detail = (
+        f"This key may not be used from {address or 'an unknown address'}. Ask an admin to allow the network."
+    )
+    return Problem("network-not-allowed", 403, "Network not allowed", detail, extra={"address": address})
 
 
 def missing_scope(scope: str) -> Problem:

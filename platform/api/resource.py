@@ -126,7 +126,8 @@ def _rate_headers(rate: api_admission.Rate) -> dict[str, str]:
 
 
 def _rate_exceeded(rate: api_admission.Rate) -> Problem:
-    detail = f"The plan allows {rate.limit} requests a minute. Try again in {rate.reset_s} s."
+    who = "This key" if rate.of == "key" else "The plan"
+    detail = f"{who} allows {rate.limit} requests a minute. Try again in {rate.reset_s} s."
     return Problem(
         "rate-limited", 429, "Too many requests", detail, headers={"Retry-After": str(rate.reset_s)}
     )

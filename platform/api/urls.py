@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from api.accounts.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
+from api.accounts.security import Security
 from api.accounts.views import Keys, Me, OneKey, Origins, RotateKey, Usage
 from api.assets.content import Content, Thumbnail, Transcript
 from api.assets.datasets import Datasets, Merges, OneDataset
@@ -90,6 +91,7 @@ urlpatterns = [
     path("keys", Keys.as_view(), name="keys"),
     path("keys/<id:key_id>", OneKey.as_view(), name="key"),
     path("keys/<id:key_id>/rotate", RotateKey.as_view(), name="rotate"),
+    path("security", Security.as_view(), name="security"),
     path("members", Members.as_view(), name="members"),
     path("members/<id:member_id>", OneMember.as_view(), name="member"),
     path("invitations", Invitations.as_view(), name="invitations"),

@@ -21,8 +21,10 @@ from console import problems
 from tenants import observe
 from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import Membership, Tenant, User
+from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
 from tenants.accounts.permissions import SEARCH, Actor, scopes_of
+from tenants.accounts.security import networks_of
 from tenants.errors import NotFound, ServiceError
 from tenants.people import impersonation
 from tenants.scope import tenant_scope
@@ -50,6 +52,10 @@ class Workspace:
     acting_id: uuid.UUID | None = None
     looks_only: bool = False
 
+    def admits(self, request: HttpRequest) -> bool:
+        """Whether it may be opened from where the request comes. Its networks bind no operator who acts in it."""
+        return bool(self.acting) or admits(networks_of(self.tenant), request.META.get("REMOTE_ADDR", ""))
+
     def open(self) -> AbstractContextManager[None]:
         return tenant_scope(self.tenant.id)
 
@@ -76,7 +82,8 @@ def actor_of(request: Request) -> Actor:
 
 def memberships_of(user: User) -> list[Membership]:
     """The person's roles in tenants that are active, by name."""
-    rows = Membership.objects.select_related("tenant").filter(user=user, tenant__state=Tenant.State.ACTIVE)
+    rows = Membership.objects.select_related("tenant__security")
+    rows = rows.filter(user=user, tenant__state=Tenant.State.ACTIVE)
     return list(rows.order_by("tenant__name", "tenant_id"))
 
 
@@ -151,6 +158,8 @@ def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
     workspace = workspace_of(request)
     if workspace is None:
         return redirect("console:choose")
+    if not workspace.admits(request):
+        return problems.network_not_allowed(request, workspace.tenant.name)
     if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
         return _second_factor_first(request)
     request.workspace = workspace
@@ -215,7 +224,9 @@ def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
         if isinstance(request.user, AnonymousUser):
             return _sign_in_first(request)
         sessions.touch(request.session)
-        request.workspace = workspace_of(request)
+        workspace = workspace_of(request)
+        # From elsewhere the page tells nothing of the workspace, not even in its navigation.
+        request.workspace = workspace if workspace is not None and workspace.admits(request) else None
         return None
 
     return _open_to(admit, tuple(methods))

@@ -48,6 +48,7 @@ NAVIGATION = (
             ("console:keys", _("API keys"), "key", "admin"),
             ("console:webhooks", _("Webhooks"), "broadcast", "admin"),
             ("console:people", _("People"), "people", "admin"),
+            ("console:security", _("Security"), "shield-lock", "admin"),
             ("console:log", _("Audit log"), "clock-history", "admin"),
             ("console:data", _("Data"), "shield-check", "admin"),
         ),

@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from tenants.accounts import networks
+
 
 class StyledForm(forms.Form):
     """Bootstrap's classes on every field, and the errors tied to it for screen readers."""
@@ -29,6 +31,22 @@ def style(widget: forms.Widget, *, invalid: bool) -> None:
         css = "form-check-input"
     own = widget.attrs.get("class", "")
     widget.attrs["class"] = " ".join(filter(None, [css, own, "is-invalid" if invalid else ""]))
+
+
+class NetworksField(forms.CharField):
+    """One network a line, cleaned to a list. What is one is for the service to say."""
+
+    def __init__(self, *, rows: int, placeholder: str) -> None:
+        attributes = {"rows": rows, "class": "mono", "spellcheck": "false", "placeholder": placeholder}
+        super().__init__(
+            required=False,
+            max_length=networks.MOST * (networks.MAX_LENGTH + 2),
+            label=_("Networks, one per line"),
+            widget=forms.Textarea(attrs=attributes),
+        )
+
+    def clean(self, value: Any) -> list[str]:
+        return str(super().clean(value)).split()
 
 
 class ConfirmForm(StyledForm):

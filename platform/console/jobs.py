@@ -111,7 +111,9 @@ def events(request: Request, job_id: uuid.UUID) -> HttpResponse:
         job = selectors.get_job(job_id)
     if server_sent_events.knows_end(job, request.headers.get("Last-Event-ID", "")):
         return HttpResponse(status=204)
-    body, headers = server_sent_events.open_stream(job, by_session(request.session.session_key or ""))
+    body, headers = server_sent_events.open_stream(
+        job, by_session(request.session.session_key or "", request.META.get("REMOTE_ADDR", ""))
+    )
     return HttpResponse(body, headers=headers)
 
 

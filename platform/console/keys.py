@@ -16,8 +16,9 @@ from django.utils.translation import gettext_lazy
 
 from console import labels
 from console.access import Request, actor_of, needs, page
-from console.forms import StyledForm
+from console.forms import NetworksField, StyledForm
 from tenants.accounts import keys, origins
+from tenants.accounts.models import ApiKey, KeyDigest
 from tenants.accounts.origins import MAX_LENGTH
 from tenants.accounts.permissions import ADMIN, SCOPES
 from tenants.errors import Conflict, Invalid
@@ -31,7 +32,20 @@ LIFETIMES = (
 )
 
 
-class KeyForm(StyledForm):
+class LimitsForm(StyledForm):
+    """From where a key may be used, and how often."""
+
+    networks = NetworksField(rows=2, placeholder="192.0.2.0/24")
+    rate_per_minute = forms.IntegerField(
+        required=False, min_value=1, max_value=keys.MAX_RATE, label=gettext_lazy("Requests a minute")
+    )
+
+    @property
+    def limits(self) -> keys.KeyLimits:
+        return keys.KeyLimits(self.cleaned_data["networks"], self.cleaned_data["rate_per_minute"])
+
+
+class KeyForm(LimitsForm):
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=100,
@@ -45,6 +59,8 @@ class KeyForm(StyledForm):
     lifetime = forms.ChoiceField(
         choices=LIFETIMES, required=False, initial="90", label=gettext_lazy("Expires after")
     )
+
+    field_order = ("name", "scopes", "lifetime", "networks", "rate_per_minute")
 
     @property
     def expires_at(self) -> dt.datetime | None:
@@ -85,11 +101,35 @@ def index(request: Request) -> HttpResponse:
 def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         rows = keys.list_keys()
-    listed = [{"key": key, "digest": digest, "state": _state(digest)} for key, digest in rows]
+    refused: dict[uuid.UUID, LimitsForm] = context.pop("refused", {})
+    listed = [_entry(key, digest, refused.get(key.id)) for key, digest in rows]
     return page(request, "keys.html", {"keys": listed, "overlaps": OVERLAPS, **context}, status=status)
 
 
-def _state(digest: Any) -> str:
+def _entry(key: ApiKey, digest: KeyDigest, refused: LimitsForm | None) -> dict[str, Any]:
+    kept = {"networks": "\n".join(digest.networks or []), "rate_per_minute": digest.rate_per_minute}
+    limits = refused or LimitsForm(initial=kept, prefix=str(key.id))
+    shown = {"key": key, "digest": digest, "state": _state(digest)}
+    return {**shown, "limits": limits, "open_limits": refused is not None}
+
+
+@needs(ADMIN, methods=("POST",))
+def limit(request: Request, key_id: uuid.UUID) -> HttpResponse:
+    form = LimitsForm(request.POST, prefix=str(key_id))
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                changed = keys.limits_of(keys.limit_key(key_id=key_id, changes=form.cleaned_data))
+                record(actor=actor_of(request).label, verb="key.limited", target=str(key_id), details=changed)
+        except Invalid as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The key’s limits were changed. They apply within a second."))
+            return redirect("console:keys")
+    return _index(request, {"form": KeyForm(), "refused": {key_id: form}}, 422)
+
+
+def _state(digest: KeyDigest) -> str:
     if digest.revoked_at:
         return "revoked"
     expired = digest.expires_at is not None and digest.expires_at <= timezone.now()
@@ -108,6 +148,7 @@ def _create(request: Request) -> HttpResponse:
                 scopes=form.cleaned_data["scopes"],
                 created_by=request.user,
                 expires_at=form.expires_at,
+                limits=form.limits,
             )
             record(actor=actor_of(request).label, verb="key.created", target=str(key.id))
     except Invalid as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from tenants.accounts import keys, metering
 from tenants.accounts.rate_counter import WINDOW_S, Limits, rate_counter
@@ -13,11 +14,15 @@ from tenants.valkey import Unavailable, client
 
 @dataclass(frozen=True)
 class Rate:
-    """The state of a rate limit: `limit` requests a window, `remaining` now, `reset_s` to the next window."""
+    """The state of a rate limit: `limit` requests a window, `remaining` now, `reset_s` to the next window.
+
+    `of`: what the tenant's plan allows, or the key's own limit beside it.
+    """
 
     limit: int
     remaining: int
     reset_s: int
+    of: Literal["plan", "key"] = "plan"
 
     @property
     def exceeded(self) -> bool:
@@ -31,23 +36,29 @@ class Admission:
     requests_this_month: int
 
 
-def identify(token: str) -> keys.KeyRecord | None:
-    """The usable key that this token opens, or None."""
+def identify(token: str, address: str = "") -> keys.KeyRecord | None:
+    """The usable key that this token opens, or None. Whether it may be used from there is for the caller to ask."""
     prefix, _, secret = token.partition(".")
     if not prefix.isalnum() or not prefix.isascii() or len(prefix) > 16 or not secret:
         return None
-    record = keys.recent(prefix)
-    if record is None and (record := keys.look_up(prefix, cached(prefix))) is not None:
-        keys.remember(record)
+    record, from_database = keys.recent(prefix), False
+    if record is None:
+        known = cached(prefix)
+        from_database = known in (None, b"{}")
+        if (record := keys.look_up(prefix, known)) is not None:
+            keys.remember(record)
     if record is None or not secret.isascii() or not keys.matches(record, secret) or not keys.usable(record):
         return None
+    if from_database and record.admits(address):
+        # Only who has the secret, and may come from there, has used it.
+        keys.note_use(prefix, address)
     return record
 
 
 def cached(prefix: str) -> bytes | None:
     """What the cache holds of a key, for `keys.look_up`; without a cache the database is asked."""
     try:
-        return client().get(f"key:{prefix}")
+        return client().get(keys.cache_key(prefix))
     except Unavailable:
         return b"{}"
 
@@ -60,11 +71,22 @@ def count(record: keys.KeyRecord) -> Admission:
     )
     try:
         counts = rate_counter.request(record.tenant_id, when, limits)
+        own = None if record.key_rate is None else _count_key(record.prefix, record.key_rate, when.window)
     except Unavailable:
         # Serving goes on, as the meter is not worth an outage; what was counted is told later.
         return Admission(record, None, 0)
     rate = None if limit is None else Rate(limit, limit - counts.rate, _left_of_window())
+    if own is not None and (rate is None or own.remaining < rate.remaining):
+        rate = own
     return Admission(record, rate, counts.month)
+
+
+def _count_key(prefix: str, limit: int, window: int) -> Rate:
+    """Of a key with a limit of its own: one round trip a request, which others do not make. Raises Unavailable."""
+    name, pipe = f"key-rate:{prefix}:{window}", client().pipeline(transaction=False)
+    pipe.incr(name)
+    pipe.expire(name, 2 * WINDOW_S)
+    return Rate(limit, limit - int(pipe.execute()[0]), _left_of_window(), of="key")
 
 
 def _left_of_window() -> int:

@@ -75,6 +75,17 @@ class Tenant(models.Model):
         return self.exceptions.get(RATE, self.plan.rate_per_minute)
 
 
+class TenantSecurity(models.Model):
+    """What a tenant asks of those who come in; no row: nothing more (global: read before any scope)."""
+
+    tenant = models.OneToOneField(Tenant, primary_key=True, on_delete=models.CASCADE, related_name="security")
+    # From where people and keys come in (`networks`); None: from anywhere.
+    allowed_networks = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        db_table = "tenant_security"
+
+
 class UserManager(BaseUserManager["User"]):
     @classmethod
     def normalize_email(cls, email: str | None) -> str:
@@ -220,6 +231,10 @@ class KeyDigest(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    last_address = models.GenericIPAddressField(null=True, blank=True)
+    # From where it may be used (`networks`), and how often beside the tenant's own rate; None: as its tenant may.
+    networks = models.JSONField(null=True, blank=True)
+    rate_per_minute = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         db_table = "key_digest"

@@ -16,7 +16,10 @@ class Key(Shape, kw_only=True):
     scopes: list[Annotated[str, Choices(SCOPES)]]
     created_at: dt.datetime
     expires_at: dt.datetime | None
-    last_used_at: dt.datetime | None
+    last_used_at: Annotated[dt.datetime | None, Doc("To the minute.")]
+    last_address: Annotated[str | None, Doc("From where it was used last.")]
+    networks: Annotated[list[str], Doc("From where it may be used; empty: from where its tenant may.")]
+    rate_per_minute: Annotated[int | None, Doc("Of this key alone; null: as its tenant may.")]
     revoked_at: dt.datetime | None
 
 
@@ -44,6 +47,10 @@ class Invitation(Shape, kw_only=True):
 
 class NewInvitation(Invitation, kw_only=True):
     link: Annotated[str | None, Doc("Shown once; null where it was mailed, and in a replayed answer.")]
+
+
+class Security(Shape, kw_only=True):
+    allowed_networks: Annotated[list[str], Doc("From where people and keys come in; empty: from anywhere.")]
 
 
 class UsageDay(Shape, kw_only=True):

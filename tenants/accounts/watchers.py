@@ -8,29 +8,37 @@ from django.utils import timezone
 
 from tenants.accounts import api_admission, flags, keys, sessions
 from tenants.accounts.models import Acting, Membership, Session, Tenant
+from tenants.accounts.networks import admits, as_address
 from tenants.accounts.permissions import READ, scopes_of
+from tenants.accounts.security import networks_of
 
 
-def by_session(session_key: str) -> str:
-    return f"session:{sessions.handle_of(session_key)}"
+def by_session(session_key: str, address: str = "") -> str:
+    """Who watches, and from which address."""
+    return f"session:{sessions.handle_of(session_key)}@{as_address(address) or ''}"
 
 
-def by_key(prefix: str) -> str:
-    return f"key:{prefix}"
+def by_key(prefix: str, address: str = "") -> str:
+    return f"key:{prefix}@{as_address(address) or ''}"
 
 
 def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     """Whether the session or key still opens the tenant for reading: asked anew at every reading of a stream."""
-    kind, _, name = watcher.partition(":")
+    kind, _, who = watcher.partition(":")
+    name, _, address = who.partition("@")
     if kind == "key":
         record = keys.look_up(name, api_admission.cached(name))
-        return record is not None and keys.usable(record) and record.tenant_id == str(tenant_id)
+        if record is None or record.tenant_id != str(tenant_id):
+            return False
+        return keys.usable(record) and record.admits(address)
     row = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True).first()
     if row is None:
         return False
-    member = Membership.objects.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE)
-    if any(READ in scopes_of(role) for role in member.values_list("role", flat=True)):
-        return True
+    rows = Membership.objects.select_related("tenant__security")
+    member = rows.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE).first()
+    if member is not None and READ in scopes_of(member.role):
+        return admits(networks_of(member.tenant), address)
+    # An operator who acts in it is bound by its networks no more than on its pages.
     return _is_impersonating(row, tenant_id)
 
 

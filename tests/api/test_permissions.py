@@ -107,8 +107,11 @@ TABLE = (
     Row("GET", "keys", "admin", 200),
     # A key makes and rotates only keys whose scopes it has.
     Row("POST", "keys", "admin", 201, {"name": "new", "scopes": ["read"]}, also="read"),
+    Row("PATCH", "keys/{key_id}", "admin", 200, {"rate_per_minute": 600}),
     Row("DELETE", "keys/{key_id}", "admin", 204),
     Row("POST", "keys/{key_id}/rotate", "admin", 201, {"overlap_s": 60}, also="read"),
+    Row("GET", "security", "admin", 200),
+    Row("PATCH", "security", "admin", 200, {"allowed_networks": []}),
     Row("GET", "members", "admin", 200),
     Row("PATCH", "members/{member_id}", "admin", 200, {"role": "editor"}),
     Row("DELETE", "members/{member_id}", "admin", 204),

@@ -10,7 +10,10 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
         "name": "Warehouse scanner",
         "scopes": ["read", "search"],
         "expires_at": "2027-12-31T00:00:00Z",
+        "networks": ["192.0.2.0/24"],
     },
+    "KeyChanges": {"networks": ["192.0.2.0/24", "2001:db8::/48"], "rate_per_minute": 120},
+    "SecurityChanges": {"allowed_networks": ["192.0.2.0/24"]},
     "Rotation": {"overlap_s": 3600},
     "OriginList": {"origins": ["https://shop.example"]},
     "MemberChanges": {"role": "editor"},
@@ -31,6 +34,9 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "created_at": "2026-12-02T18:51:10.146Z",
         "expires_at": "2027-12-31T00:00:00.027Z",
         "last_used_at": "2026-12-02T18:58:33.925Z",
+        "last_address": "192.0.2.7",
+        "networks": ["192.0.2.0/24"],
+        "rate_per_minute": None,
         "revoked_at": None,
     },
     "Member": {
@@ -50,5 +56,6 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "expires_at": "2026-12-09T18:51:10.300Z",
         "mailed_at": None,
     },
+    "Security": {"allowed_networks": ["192.0.2.0/24"]},
     "UsageDay": {"day": "2026-12-01", "kind": "requests", "amount": 1284.0},
 }

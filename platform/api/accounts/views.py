@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from api.auth import key_of
 from api.components import page_of
-from api.fields import Body, Text, Whole
+from api.fields import Body, NetworkList, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
@@ -36,6 +36,13 @@ class NewKey(Body):
     name = Text(max_length=MAX_NAME)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    networks = NetworkList(required=False)
+    rate_per_minute = Whole(required=False, allow_null=True, min_value=1, max_value=keys.MAX_RATE)
+
+
+class KeyChanges(Body):
+    networks = NetworkList(required=False)
+    rate_per_minute = Whole(required=False, allow_null=True, min_value=1, max_value=keys.MAX_RATE)
 
 
 class Rotation(Body):
@@ -51,6 +58,9 @@ def key_shape(key: ApiKey, digest: KeyDigest) -> shapes.Key:
         created_at=key.created_at,
         expires_at=digest.expires_at,
         last_used_at=digest.last_used_at,
+        last_address=digest.last_address,
+        networks=digest.networks or [],
+        rate_per_minute=digest.rate_per_minute,
         revoked_at=digest.revoked_at,
     )
 
@@ -88,7 +98,16 @@ class Keys(Resource):
     def _create(self, fields: dict[str, Any]) -> Answer:
         # In the name of who made the key that asks, so that removing that person ends this one, too.
         asking = key_of(self.request)
-        key, token = keys.create_key(**fields, created_by=keys.maker_of(asking.key_id), within=asking.scopes)
+        limits = keys.KeyLimits(
+            fields.pop("networks", list(asking.networks)), fields.pop("rate_per_minute", asking.key_rate)
+        )
+        key, token = keys.create_key(
+            **fields,
+            created_by=keys.maker_of(asking.key_id),
+            within=asking.scopes,
+            limits=limits,
+            inside=asking.networks,
+        )
         record(actor=self.actor, verb="key.created", target=str(key.id))
         return shown_once(key, token)
 
@@ -99,7 +118,25 @@ def shown_once(key: ApiKey, token: str) -> Answer:
 
 
 class OneKey(Resource):
-    scopes = {"DELETE": ADMIN}
+    scopes = {"DELETE": ADMIN, "PATCH": ADMIN}
+
+    def find(self, key_id: uuid.UUID | None) -> ApiKey:
+        return keys.get_key(key_id)
+
+    @extend_schema(
+        summary="Say from where a key may be used, and how often",
+        description=(
+            "What is absent stays. A key that is bound to networks changes only keys whose networks are inside its own."
+        ),
+        request={"application/json": KeyChanges},
+        responses=shapes.Key,
+    )
+    def patch(self, request: Request, key_id: uuid.UUID) -> Response:
+        fields = KeyChanges.read(request.data)
+        with tenant_scope(self.tenant_id):
+            digest = keys.limit_key(key_id=key_id, changes=fields, inside=key_of(request).networks)
+            record(actor=self.actor, verb="key.limited", target=str(key_id), details=keys.limits_of(digest))
+            return Response(key_shape(self.found, digest))
 
     @extend_schema(summary="Revoke a key", responses={204: None})
     def delete(self, request: Request, key_id: uuid.UUID) -> Response:
@@ -137,7 +174,11 @@ class RotateKey(Resource):
         asking = key_of(self.request)
         maker = keys.maker_of(asking.key_id) or self.found.created_by
         key, token = keys.rotate_key(
-            key_id=key_id, overlap_s=overlap_s, created_by=maker, within=asking.scopes
+            key_id=key_id,
+            overlap_s=overlap_s,
+            created_by=maker,
+            within=asking.scopes,
+            inside=asking.networks,
         )
         details = {"new": str(key.id), "overlap_s": overlap_s}
         record(actor=self.actor, verb="key.rotated", target=str(key_id), details=details)

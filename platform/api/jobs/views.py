@@ -113,7 +113,7 @@ class OneJob(Resource):
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         seconds, job = read_wait(request.query_params), self.found
-        watcher = by_key(key_of(request).prefix)
+        watcher = by_key(key_of(request).prefix, request.META.get("REMOTE_ADDR", ""))
         headers = (
             server_sent_events.wait_headers(job, watcher, seconds) if seconds and not job.finished else {}
         )
@@ -221,5 +221,7 @@ class JobEvents(Resource):
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse:
         if server_sent_events.knows_end(self.found, request.headers.get("Last-Event-ID", "")):
             return HttpResponse(status=204)
-        body, headers = server_sent_events.open_stream(self.found, by_key(key_of(request).prefix))
+        body, headers = server_sent_events.open_stream(
+            self.found, by_key(key_of(request).prefix, request.META.get("REMOTE_ADDR", ""))
+        )
         return HttpResponse(body, headers=headers)
