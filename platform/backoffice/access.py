@@ -17,6 +17,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from backoffice.site import site
@@ -86,7 +87,7 @@ def _call_view(view: View, request: HttpRequest, *args: object, **kwargs: object
     except NotFound as error:
         raise Http404(error.detail) from error
     except ServiceError as error:
-        return page(request, "problem.html", {"title": error.title, "problem": error}, status=error.status)
+        return page(request, "problem.html", {"title": _(error.title), "problem": error}, status=error.status)
 
 
 def form_data(request: HttpRequest) -> QueryDict | None:

@@ -167,6 +167,8 @@ VERBS = {
     "plan.changed": _("Plan changed"),
     "plan.deleted": _("Plan deleted"),
     "job.retried": _("Job retried"),
+    "flag.set": _("Feature flag set"),
+    "flag.reset": _("Feature flag reset"),
     "export.downloaded": _("Export downloaded"),
     "map.created": _("Map created"),
     "map.deleted": _("Map deleted"),

@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
+from console.kept_sentences import translated_sentence
 from ml.media import MediaError
 from tenants.errors import Invalid, ServiceError, TooLarge, Unavailable, UnsupportedMedia
 
@@ -64,7 +65,7 @@ def as_problem(error: ServiceError) -> dict[str, object]:
 def of_media(error: MediaError) -> ServiceError:
     """A file that cannot be decoded, as a refusal of the request that brought it."""
     kind = _MEDIA.get(error.code, Invalid)
-    return kind(str(error.message))
+    return kind(translated_sentence(str(error.message)))
 
 
 def network_not_allowed(request: HttpRequest, workspace: str) -> HttpResponse:

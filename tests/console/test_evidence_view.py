@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from django.template.loader import render_to_string
 from django.test import Client
+from django.utils import translation
 from msgspec.structs import fields
 
-from console.audits.presenters import Node, audit_summary, credentials_of, viewer_of
+from console.audits.presenters import Node, audit_summary, credentials_of, describe_evidence, viewer_of
+from ml.auditing.identifiers import KINDS
+from ml.detectors.keywords import MEANINGS
 from ml.provenance.credentials import manifest_tree
+from standalone import catalogue
 from tenants.datasets.models import Asset, Blob
 from tenants.moderation import shapes
 from tenants.moderation.models import Audit
@@ -227,3 +232,41 @@ def test_credentials_stand_on_the_page_escaped(world: World, owner: Client) -> N
     assert "claim-tree" in page
     assert "<b>evil</b>" not in page
     assert faults_of(page) == []
+
+
+def test_what_a_detector_notes_is_read_in_the_language_of_the_reader() -> None:
+    catalogue.compile_all()
+    noted: list[dict[str, Any]] = [
+        *(
+            {"type": kind.name, "sensitive": kind.sensitive, "masked": "***", "checked": True}
+            for kind in KINDS
+        ),
+        *({"list": "42", "term": "42", "meaning": meaning} for meaning in MEANINGS.values()),
+        {"score": 0.5, "calibrated": True, "start_s": 1.0, "end_s": 2.0, "frames": 3, "known": True},
+        {"keypoints": 9, "agreement": 0.5, "scaled": 1.0, "turned_degrees": 3},
+        {"kind": "left-out", "reason": "too long"},
+    ]
+    names = {"IBAN", "IP", "MAC", "CURP", "CPF", "SNILS", "NRIC", "PAN", "Aadhaar", "NHS", "Bitcoin", "Tron"}
+    names |= {"Ethereum"}
+    with translation.override("zh-hans"):
+        said = [describe_evidence(one) for one in noted]
+    assert [text for text in said if set(re.findall("[A-Za-z]+", text)) - names] == []
+    assert describe_evidence({"type": "email", "masked": "***@***.org", "checked": True}) == (
+        "type: e-mail address, masked: ***@***.org, checked"
+    )
+
+
+def test_why_a_detector_did_not_look_is_read_in_the_language_of_the_reader() -> None:
+    catalogue.compile_all()
+    why = "There is no sound in it."
+    seen = audit_of(
+        {
+            "detectors": [{"name": "42", "state": "abstained", "tier": "rules", "reason": why, "cpu_s": 1.0}],
+            "provenance": {name: {"state": "not_examined", "reason": why} for name in ("c2pa", "declared")},
+        }
+    )
+    with translation.override("zh-hans"):
+        for part in ("audit_detectors", "audit_provenance"):
+            shown = render_to_string(f"console/parts/{part}.html", {"shape": seen})
+            assert why not in shown
+            assert "其中没有声音。" in shown

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from backoffice.access import Request, operators, page
 from backoffice.forms import FlagForm
 from tenants.accounts import flags
-from tenants.accounts.models import Tenant
+from tenants.accounts.models import FeatureFlag, Tenant
 from tenants.errors import Invalid, NotFound
 
 
@@ -29,11 +29,16 @@ def _index(request: Request, bound: dict[str, FlagForm], status: int) -> HttpRes
         {
             "flag": flag,
             "setting": known.get(flag.name),
+            "state": _state_of(known.get(flag.name)),
             "form": bound.get(flag.name) or _form(flag.name, known.get(flag.name), slugs),
         }
         for flag in flags.FLAGS.values()
     ]
     return page(request, "flags.html", {"title": _("Feature flags"), "flags": shown}, status=status)
+
+
+def _state_of(setting: flags.Setting | None) -> str:
+    return str(FeatureFlag.State(setting.state).label) if setting else ""
 
 
 def _form(name: str, setting: flags.Setting | None, slugs: dict[Any, str]) -> FlagForm:
@@ -47,7 +52,7 @@ def _form(name: str, setting: flags.Setting | None, slugs: dict[Any, str]) -> Fl
 @operators(methods=("POST",))
 def change(request: Request, name: str) -> HttpResponse:
     if name not in flags.FLAGS:
-        raise NotFound("There is no such flag.")
+        raise NotFound(_("There is no such flag."))
     form = FlagForm(request.POST, prefix=name)
     if form.is_valid():
         try:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from backoffice.access import Request, acting_operator, operators, page
 from backoffice.paging import SIZE
+from console.templatetags.console_tags import kind_name
 from tenants.errors import ServiceError
 from tenants.jobs.kinds import KINDS
 from tenants.pipeline.upkeep import job_figures, operator_acts
@@ -54,7 +55,7 @@ def index(request: Request) -> HttpResponse:
 @operators()
 def job(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
     found = job_figures.get_job(slug, job_id)
-    return page(request, "job.html", {"title": found.kind, "job": found})
+    return page(request, "job.html", {"title": kind_name(found.kind), "job": found})
 
 
 @operators(methods=("POST",))

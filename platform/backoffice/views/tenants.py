@@ -45,7 +45,7 @@ def index(request: Request) -> HttpResponse:
         "tenants": tenant_figures.with_usage(found.items),
         "next": found.next,
         "wanted": wanted,
-        "states": Tenant.State.choices,
+        "states": Tenant.State.values,
         "plans": list(Plan.objects.order_by("name", "slug")),
     }
     return page(request, "tenants.html", context)

@@ -215,6 +215,84 @@ REVIEW_KINDS = {"flag": _("Flag"), "second": _("Second opinion"), "appeal": _("A
 
 RULES = {"detector-failed": _("Something could not look"), "appeal": _("Somebody appealed")}
 
+# What a detector notes of a thing that it saw, and the values of it that are codes.
+EVIDENCE = {
+    "list": pgettext_lazy("evidence", "list"),
+    "term": pgettext_lazy("evidence", "term"),
+    "meaning": pgettext_lazy("evidence", "meaning"),
+    "type": pgettext_lazy("evidence", "type"),
+    "sensitive": pgettext_lazy("evidence", "sensitive"),
+    "masked": pgettext_lazy("evidence", "masked"),
+    "confidence": pgettext_lazy("evidence", "confidence"),
+    "checked": pgettext_lazy("evidence", "checked"),
+    "score": pgettext_lazy("evidence", "score"),
+    "calibrated": pgettext_lazy("evidence", "calibrated"),
+    "label": pgettext_lazy("evidence", "label"),
+    "name": pgettext_lazy("evidence", "name"),
+    "reason": pgettext_lazy("evidence", "reason"),
+    "keypoints": pgettext_lazy("evidence", "keypoints"),
+    "agreement": pgettext_lazy("evidence", "agreement"),
+    "scaled": pgettext_lazy("evidence", "scaled"),
+    "turned_degrees": pgettext_lazy("evidence", "turned degrees"),
+    "start_s": pgettext_lazy("evidence", "start s"),
+    "end_s": pgettext_lazy("evidence", "end s"),
+    "frames": pgettext_lazy("evidence", "frames"),
+    "known": pgettext_lazy("evidence", "known"),
+}
+
+MEANINGS = {
+    "offence": pgettext_lazy("evidence", "offence"),
+    "hint": pgettext_lazy("evidence", "hint"),
+    "listed": pgettext_lazy("evidence", "listed"),
+    "person_at_risk": pgettext_lazy("evidence", "person at risk"),
+    "support": pgettext_lazy("evidence", "support"),
+}
+
+SENSITIVE = {
+    "high": pgettext_lazy("sensitivity", "high"),
+    "medium": pgettext_lazy("sensitivity", "medium"),
+    "low": pgettext_lazy("sensitivity", "low"),
+}
+
+# Kinds of personal data.
+IDENTIFIERS = {
+    "email": _("e-mail address"),
+    "phone": _("phone number"),
+    "iban": _("bank account (IBAN)"),
+    "payment_card": _("payment card"),
+    "bitcoin_wallet": _("Bitcoin wallet"),
+    "tron_wallet": _("Tron wallet"),
+    "ethereum_wallet": _("Ethereum wallet"),
+    "passport": _("passport"),
+    "ip_address": _("IP address"),
+    "mac_address": _("MAC address"),
+    "coordinates": _("coordinates"),
+    "date_of_birth": _("date of birth"),
+    "chinese_resident_id": _("Chinese resident identity number"),
+    "chinese_number_plate": _("Chinese number plate"),
+    "hong_kong_id": _("Hong Kong identity card"),
+    "taiwanese_id": _("Taiwan identity number"),
+    "french_social_security": _("French social security number"),
+    "italian_fiscal_code": _("Italian tax code"),
+    "mexican_curp": _("Mexican CURP"),
+    "us_social_security": _("US social security number"),
+    "brazilian_cpf": _("Brazilian CPF"),
+    "russian_snils": _("Russian SNILS"),
+    "korean_resident_number": _("Korean resident number"),
+    "singapore_nric": _("Singapore NRIC"),
+    "indian_pan": _("Indian PAN"),
+    "indian_aadhaar": _("Indian Aadhaar number"),
+    "uk_national_insurance": _("UK National Insurance number"),
+    "uk_nhs_number": _("UK NHS number"),
+    "german_tax_id": _("German tax ID"),
+    "spanish_id": _("Spanish identity number"),
+    "japanese_my_number": _("Japanese My Number"),
+    "canadian_sin": _("Canadian social insurance number"),
+}
+
+# Codes by the name that they stand under.
+EVIDENCE_VALUES = {"meaning": MEANINGS, "sensitive": SENSITIVE, "type": IDENTIFIERS}
+
 
 def label_of(label: str) -> Any:
     return LABELS.get(label, label)

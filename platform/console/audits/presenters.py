@@ -9,6 +9,7 @@ from typing import TypeGuard
 from django.utils.translation import gettext as _
 
 from console.audits import labels
+from console.kept_sentences import translated_sentence
 from tenants.datasets.content_responses import read_text
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.moderation import shapes
@@ -241,16 +242,23 @@ def _notes(evidence: Sequence[JsonObject]) -> list[str]:
 def describe_evidence(seen: JsonObject) -> str:
     """The plain values of one piece of evidence, in labels."""
     kept = {
-        name.replace("_", " "): value
+        name: value
         for name, value in seen.items()
         if name not in TECHNICAL and isinstance(value, str | int | float) and value not in ("", False)
     }
-    said = [name if value is True else f"{name}: {_short(value)}" for name, value in kept.items()]
-    return ", ".join(said)
+    return ", ".join(_noted(name, value) for name, value in kept.items())
 
 
-def _short(value: str | float) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)[:200]
+def _noted(name: str, value: str | float) -> str:
+    noun = str(labels.EVIDENCE.get(name, name.replace("_", " ")))
+    return noun if value is True else f"{noun}: {_short(name, value)}"
+
+
+def _short(name: str, value: str | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    words: object = labels.EVIDENCE_VALUES.get(name, {}).get(str(value))
+    return translated_sentence(str(value)[:200]) if words is None else str(words)
 
 
 MAX_BOXES, MAX_MOMENTS = 40, 60

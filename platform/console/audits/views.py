@@ -22,6 +22,7 @@ from console.access import Request, actor_of, needs, page
 from console.audits.labels import DECISIONS, VERDICTS
 from console.audits.presenters import audit_summary, credentials_of, viewer_of
 from console.forms import StyledForm, style
+from console.kept_sentences import translated_sentence
 from console.paging import page_of
 from ml.media import MediaError
 from tenants.accounts.permissions import MODERATE
@@ -282,7 +283,8 @@ def _picture_for_browsers(path: str) -> HttpResponse:
     except FileNotFoundError as error:
         raise NotFound(_("The content of this audit is not kept any more.")) from error
     except MediaError as error:
-        raise NotReady(_("This picture cannot be shown: %(reason)s.") % {"reason": error.message}) from error
+        reason = translated_sentence(str(error.message))
+        raise NotReady(_("This picture cannot be shown: %(reason)s.") % {"reason": reason}) from error
     headers = {
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",

@@ -21,7 +21,7 @@ from django.db.models import Sum
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_noop, ngettext, pgettext_lazy
 
 from tenants.events.models import TenantErasure, Webhook
 from tenants.jobs import worker_registry
@@ -44,6 +44,15 @@ OLD_QUEUE = dt.timedelta(minutes=10)
 LATELY = dt.timedelta(hours=1)
 LONG_ERASURE = LONG_FAILING = dt.timedelta(hours=1)
 LITTLE_ROOM, HARDLY_ROOM = 0.1, 0.03
+RESOURCE_NAMES = {
+    "requests": pgettext_lazy("resource", "requests"),
+    "assets": pgettext_lazy("resource", "assets"),
+    "bytes": pgettext_lazy("resource", "bytes"),
+    "vectors": pgettext_lazy("resource", "vectors"),
+    "generations": pgettext_lazy("resource", "generations"),
+    "cpu_s": pgettext_lazy("resource", "CPU seconds"),
+    "gpu_s": pgettext_lazy("resource", "GPU seconds"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def health_problems() -> list[HealthProblem]:
             log.warning("a check of the installation failed", exc_info=True, extra={"check": name})
             found.append(
                 HealthProblem(
-                    _("“%(name)s” could not be looked at") % {"name": name},
+                    _("“%(name)s” could not be looked at") % {"name": _(name)},
                     _("See the log of the web process."),
                 )
             )
@@ -206,7 +215,7 @@ def _quotas() -> Iterator[HealthProblem]:
         what = _("%(tenant)s has used %(share)d %% of its %(resource)s") % {
             "tenant": row["tenant"].name,
             "share": share,
-            "resource": row["name"],
+            "resource": RESOURCE_NAMES.get(row["name"], row["name"]),
         }
         yield HealthProblem(what, "", "tenant", row["tenant"].slug, bad=False)
 
@@ -219,15 +228,15 @@ def _erasures() -> Iterator[HealthProblem]:
 
 
 CHECKS: dict[str, Callable[[], Iterator[HealthProblem]]] = {
-    "workers": _workers,
-    "canaries": _canaries,
-    "restarts": _restarts,
-    "queues": _old_queues,
-    "storage": _storage,
-    "disk": _disk,
-    "indexes": _indexes,
-    "dead letters": _dead_letters,
-    "webhooks": _webhooks,
-    "quotas": _quotas,
-    "erasures": _erasures,
+    gettext_noop("workers"): _workers,
+    gettext_noop("canaries"): _canaries,
+    gettext_noop("restarts"): _restarts,
+    gettext_noop("queues"): _old_queues,
+    gettext_noop("storage"): _storage,
+    gettext_noop("disk"): _disk,
+    gettext_noop("indexes"): _indexes,
+    gettext_noop("dead letters"): _dead_letters,
+    gettext_noop("webhooks"): _webhooks,
+    gettext_noop("quotas"): _quotas,
+    gettext_noop("erasures"): _erasures,
 }
