@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from tenants.accounts import api_admission, flags, keys, sessions
 from tenants.accounts.models import Acting, Membership, Session, Tenant
-from tenants.accounts.permissions import READ, scopes_of
+from tenants.accounts.permissions import READ
+from tenants.accounts.roles import scopes_in
 
 
 def by_session(session_key: str) -> str:
@@ -29,7 +30,7 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     if row is None:
         return False
     member = Membership.objects.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE)
-    if any(READ in scopes_of(role) for role in member.values_list("role", flat=True)):
+    if any(READ in scopes_in(tenant_id, role) for role in member.values_list("role", flat=True)):
         return True
     return _is_impersonating(row, tenant_id)
 

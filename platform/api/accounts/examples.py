@@ -14,6 +14,12 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "Rotation": {"overlap_s": 3600},
     "OriginList": {"origins": ["https://shop.example"]},
     "MemberChanges": {"role": "editor"},
+    "NewRole": {
+        "name": "night-shift",
+        "description": "Reviews at night, searches nothing.",
+        "scopes": ["read", "moderate"],
+    },
+    "RoleChanges": {"scopes": ["read", "search", "moderate"]},
 }
 
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
@@ -49,6 +55,12 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "created_at": "2026-12-02T18:51:10.300Z",
         "expires_at": "2026-12-09T18:51:10.300Z",
         "mailed_at": None,
+    },
+    "Role": {
+        "name": "night-shift",
+        "description": "Reviews at night, searches nothing.",
+        "scopes": ["read", "moderate"],
+        "built_in": False,
     },
     "UsageDay": {"day": "2026-12-01", "kind": "requests", "amount": 1284.0},
 }
