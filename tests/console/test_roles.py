@@ -135,7 +135,7 @@ def test_an_invitation_to_a_role_that_is_gone_says_so(party: Party) -> None:
     CustomRole.objects.filter(tenant=party.tenant).delete()
     fields = {"name": "New", "password": "correct horse battery", "again": "correct horse battery"}
     answer = guest.post("/invitation", fields)
-    assert answer.status_code == 404
+    assert answer.status_code == 410
     assert "The role that this invitation gives does not exist any more." in answer.content.decode()
     with tenant_scope(party.id):
         assert invitations.list_invitations().get().accepted_at is None
