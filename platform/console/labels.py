@@ -137,7 +137,7 @@ VERBS = {
     "invitation.revoked": _("Revoked an invitation"),
     "invitation.link_renewed": _("Made a new link for an invitation"),
     "role.created": _("Role created"),
-    "role.changed": _("Role changed"),
+    "role.changed": _("Definition of a role changed"),
     "role.deleted": _("Role deleted"),
     "key.created": _("Key created"),
     "key.rotated": _("Key rotated"),
