@@ -65,18 +65,26 @@ def index(request: Request) -> HttpResponse:
     return _index(request, {"form": form, "open_dialog": True}, 422)
 
 
-def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
+def _index(
+    request: Request, context: dict[str, Any], status: int, edited: dict[str, EditRoleForm] | None = None
+) -> HttpResponse:
+    """`edited`: the forms of roles that were sent and have to be mended, by the role's name."""
     with request.workspace.open():
         held = Counter(members.list_members().values_list("role", flat=True))
-        rows = [_row(n, role, held[role.name]) for n, role in enumerate(list_roles())]
+        rows = [
+            _row(number, role, held[role.name], (edited or {}).get(role.name))
+            for number, role in enumerate(list_roles())
+        ]
     shown = {"rows": rows, "form": NewRoleForm(initial={"scopes": [READ, SEARCH]})}
     return page(request, "roles.html", {**shown, **context}, status=status)
 
 
-def _row(number: int, role: Role, held: int) -> dict[str, object]:
+def _row(number: int, role: Role, held: int, sent: EditRoleForm | None) -> dict[str, object]:
     """`id` names its dialog: one made of the role's name could be that of something else on the page."""
     kept = {"description": role.description, "scopes": role.scopes, "seen": roles.version_of(role)}
-    form = None if role.built_in else EditRoleForm(initial=kept, auto_id=f"role-{number}-%s")
+    form = None if role.built_in else sent or EditRoleForm(initial=kept)
+    if form is not None:
+        form.auto_id = f"role-{number}-%s"
     return {"id": f"role-{number}", "role": role, "held": held, "form": form}
 
 
@@ -85,16 +93,19 @@ def edit(request: Request, name: str) -> HttpResponse:
     form = EditRoleForm(request.POST)
     with request.workspace.open():
         roles.get_role(name)
-    if not form.is_valid():
-        messages.error(request, " ".join(error for listed in form.errors.values() for error in listed))
-        return redirect("console:roles")
-    try:
-        with request.workspace.open():
-            roles.change_role_definition(actor=actor_of(request), name=name, **form.cleaned_data)
-        messages.success(request, _("Saved. It applies immediately to everyone with this role."))
-    except REFUSALS as error:
-        messages.error(request, error.detail)
-    return redirect("console:roles")
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                roles.change_role_definition(actor=actor_of(request), name=name, **form.cleaned_data)
+        except Invalid as error:
+            form.refuse(error)
+        except (Conflict, NotAllowed) as error:
+            messages.error(request, error.detail)
+            return redirect("console:roles")
+        else:
+            messages.success(request, _("Saved. It applies immediately to everyone with this role."))
+            return redirect("console:roles")
+    return _index(request, {}, 422, {name: form})
 
 
 @needs(ADMIN, methods=("POST",))

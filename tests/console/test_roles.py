@@ -48,8 +48,11 @@ def test_a_role_is_made_given_changed_and_deleted(party: Party, person: Callable
     assert Membership.objects.get(user=ann).role == "night"
     client.post(f"{PAGE}/night/edit", {"description": "", "scopes": ["read"], "seen": seen(party)})
     assert CustomRole.objects.get(tenant=party.tenant).scopes == ["read"]
-    client.post(f"{PAGE}/night/edit", {"description": "", "scopes": [], "seen": seen(party)})
-    client.post(f"{PAGE}/night/edit", {"description": "", "scopes": ["read", "admin"], "seen": seen(party)})
+    for wrong in ({"scopes": []}, {"scopes": ["read", "admin"]}, {"description": "two\u2028lines"}):
+        fields = {"description": "", "scopes": ["read"], "seen": seen(party), **wrong}
+        answer = client.post(f"{PAGE}/night/edit", fields)
+        assert (answer.status_code, faults_of(answer.content.decode())) == (422, [])
+        assert 'class="field-error"' in answer.content.decode()
     client.post(f"{PAGE}/night/delete")
     assert CustomRole.objects.get(tenant=party.tenant).scopes == ["read"], "in use"
     assert ann.email in client.get(PAGE).content.decode(), "who has it is named"

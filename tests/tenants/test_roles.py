@@ -235,7 +235,9 @@ def test_what_changes_nothing_is_not_told_and_words_alone_end_no_key(party: Part
     ann = holder(party)
     with tenant_scope(party.id):
         _, token = keys.create_key(name="w", scopes=["read", "write"], created_by=ann)
-        roles.change_role_definition(actor=KEY, name="night", scopes=["write", "read"], description="At night.")
+        roles.change_role_definition(
+            actor=KEY, name="night", scopes=["write", "read"], description="At night."
+        )
         assert [event.verb for event in events(party)] == ["role.created"]
         roles.change_role_definition(actor=KEY, name="night", description="By day.")
     assert events(party)[-1].details == {"description": "By day."}
@@ -384,11 +386,9 @@ def test_an_invitation_to_a_role_that_is_gone_opens_nothing_and_says_so(party: P
     for act in (
         lambda: invitations.find_by_digest(digests[0]),
         lambda: invitations.accept(digest=digests[0], user=known),
-        lambda: invitations.accept_as_new(
-            digest=digests[1], name="New", password="correct horse battery"
-        ),
+        lambda: invitations.accept_as_new(digest=digests[1], name="New", password="correct horse battery"),
     ):
-        with pytest.raises(NotFound, match="does not exist any more. Ask whoever invited you"):
+        with pytest.raises(NotFound, match=r"does not exist any more\. Ask whoever invited you"):
             act()
     assert not Membership.objects.filter(tenant=party.tenant, role="night").exists()
     assert not User.objects.filter(email="new@people.example").exists()

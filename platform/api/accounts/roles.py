@@ -18,7 +18,7 @@ from api.paging import refuse_unknown
 from api.schema import IDEMPOTENCY
 from tenants.accounts import shapes
 from tenants.accounts.models import CustomRole
-from tenants.accounts.permissions import ADMIN, GRANTABLE
+from tenants.accounts.permissions import ADMIN, SCOPES
 from tenants.accounts.roles import Role, list_roles
 from tenants.people import roles
 from tenants.scope import tenant_scope
@@ -27,14 +27,14 @@ from tenants.scope import tenant_scope
 class RoleChanges(Body):
     description = Text(required=False, allow_blank=True, max_length=roles.MAX_DESCRIPTION)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(GRANTABLE), min_length=1, max_length=20, required=False
+        child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20, required=False
     )
 
 
 class NewRole(Body):
     name = Text(min_length=2, max_length=39)
     description = Text(required=False, allow_blank=True, max_length=roles.MAX_DESCRIPTION)
-    scopes = serializers.ListField(child=serializers.ChoiceField(GRANTABLE), min_length=1, max_length=20)
+    scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
 
 
 def role_shape(role: Role | CustomRole) -> shapes.Role:
@@ -97,7 +97,9 @@ class OneRole(People):
 
     @extend_schema(
         summary="Delete a role",
-        description="A role that somebody has, or is invited to, stays: the answer names them. Give them another one first.",
+        description=(
+            "A role that somebody has, or is invited to, is kept: the answer names them. Give them another one first."
+        ),
         responses={204: None},
         extensions={"x-problems": [409]},
     )
