@@ -38,6 +38,7 @@ GROUPS: Final = {
     "usage": "What was used, day by day.",
     "members": "People of the workspace and their roles.",
     "invitations": "People who are asked to join.",
+    "roles": "What people may do: built-in roles, and roles of your own.",
     "security": "From which networks people and keys come in.",
     "origins": "Websites that may call this API from a browser.",
     "exports": "Everything in the workspace as one file.",

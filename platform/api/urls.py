@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from api.accounts.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
+from api.accounts.roles import OneRole, Roles
 from api.accounts.security import Security
 from api.accounts.views import Keys, Me, OneKey, Origins, RotateKey, Usage
 from api.assets.content import Content, Thumbnail, Transcript
@@ -97,6 +98,8 @@ urlpatterns = [
     path("invitations", Invitations.as_view(), name="invitations"),
     path("invitations/<id:invitation_id>", OneInvitation.as_view(), name="invitation"),
     path("invitations/<id:invitation_id>/link", InvitationLink.as_view(), name="invitation-link"),
+    path("roles", Roles.as_view(), name="roles"),
+    path("roles/<name>", OneRole.as_view(), name="role"),
     path("datasets", Datasets.as_view(), name="datasets"),
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),

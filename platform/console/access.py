@@ -23,7 +23,8 @@ from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import Membership, Tenant, User
 from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
-from tenants.accounts.permissions import SEARCH, Actor, scopes_of
+from tenants.accounts.permissions import MODERATE, SEARCH, Actor, scopes_of
+from tenants.accounts.roles import scopes_in
 from tenants.accounts.security import networks_of
 from tenants.errors import NotFound, ServiceError
 from tenants.people import impersonation
@@ -34,6 +35,8 @@ SESSION_KEY = "tenant"
 PLACEMENT = "tenant"
 # What looks only, although a form sends it.
 READ_ONLY_POSTS = frozenset({"search-results"})
+# Where people begin whose role does not open the first page, by what it allows.
+BEGINNINGS = ((MODERATE, "console:reviews"), (SEARCH, "console:search"))
 View = Callable[..., HttpResponseBase]
 
 
@@ -96,7 +99,8 @@ def find_workspace(user: User, chosen: str | None) -> Workspace | None:
     if not picked:
         return None
     member = picked[0]
-    return Workspace(member.tenant, member.role, scopes_of(member.role), len(memberships) > 1)
+    scopes = scopes_in(member.tenant_id, member.role)
+    return Workspace(member.tenant, member.role, scopes, len(memberships) > 1)
 
 
 def workspace_of(request: Visit) -> Workspace | None:
@@ -165,8 +169,17 @@ def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
     request.workspace = workspace
     observe.tenant_id.set(str(workspace.tenant.id))
     if scope not in workspace.scopes or (workspace.looks_only and not _is_read_only(request, scope)):
-        return problems.forbidden(request, scope)
+        return _another_beginning(request) or problems.forbidden(request, scope)
     return None
+
+
+def _another_beginning(request: Request) -> HttpResponseBase | None:
+    """Who is refused the first page, as its role does not read, is led to one that it opens."""
+    if request.resolver_match is None or request.resolver_match.url_name != "home":
+        return None
+    opened = (name for scope, name in BEGINNINGS if scope in request.workspace.scopes)
+    name = next(opened, None)
+    return redirect(name) if name else None
 
 
 def _is_read_only(request: HttpRequest, scope: str) -> bool:

@@ -78,6 +78,8 @@ SECTIONS = {
     "job": "jobs",
     "webhook": "webhooks",
     "origins": "keys",
+    "role": "people",
+    "roles": "people",
     "export": "data",
     "erasure": "data",
 }

@@ -52,6 +52,28 @@ ROLES = {
     "viewer": pgettext_lazy("role", "viewer"),
 }
 
+# What a role is for, where people are given one.
+ROLE_MEANINGS = {
+    "owner": _("Can do everything and is the only role that manages owners. A workspace has at least one."),
+    "admin": _(
+        "Can do everything except manage owners: people, keys, webhooks, exports, erasures, settings."
+    ),
+    "editor": _("Adds, changes and deletes datasets and assets; searches, trains models, generates."),
+    "reviewer": _("Can view everything, search, and handle reviews, audits, policies and hash lists."),
+    "viewer": _("Can view everything and search, but change nothing."),
+}
+
+# What a permission opens, in the words of who has it.
+SCOPE_MEANINGS = {
+    "read": _("see datasets, assets, jobs, models and usage"),
+    "write": _("add, change and delete datasets and assets, and import"),
+    "search": _("search, and look for what is similar"),
+    "train": _("fine-tune models, train classifiers and weights"),
+    "moderate": _("audit, review, and write policies and hash lists"),
+    "generate": _("generate pictures, clips and sound"),
+    "admin": _("manage people, keys, webhooks, exports and settings"),
+}
+
 SCOPES = {
     "read": pgettext_lazy("permission", "read"),
     "write": pgettext_lazy("permission", "write"),
@@ -114,6 +136,9 @@ VERBS = {
     "member.reset_link_made": _("Made a link for a new password"),
     "invitation.revoked": _("Revoked an invitation"),
     "invitation.link_renewed": _("Made a new link for an invitation"),
+    "role.created": _("Role created"),
+    "role.changed": _("Definition of a role changed"),
+    "role.deleted": _("Role deleted"),
     "key.created": _("Key created"),
     "key.rotated": _("Key rotated"),
     "key.revoked": _("Key revoked"),

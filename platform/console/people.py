@@ -19,7 +19,8 @@ from console.presenters import actor_names
 from tenants.accounts import keys, mail
 from tenants.accounts.models import ApiKey, Invitation, Membership
 from tenants.accounts.operators import OPERATOR
-from tenants.accounts.permissions import ADMIN, ROLES, may_manage
+from tenants.accounts.permissions import ADMIN, may_manage
+from tenants.accounts.roles import Role, list_roles
 from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.events.models import AuditEvent
 from tenants.people import invitations, members
@@ -28,14 +29,12 @@ from tenants.people import invitations, members
 class RoleForm(StyledForm):
     """A role; only those are offered that the person may give, and the service refuses the others."""
 
-    role = forms.ChoiceField(
-        label=gettext_lazy("Role"), choices=[(r, labels.ROLES[r]) for r in ROLES], initial="editor"
-    )
+    role = forms.CharField(label=gettext_lazy("Role"), max_length=40, initial="editor", widget=forms.Select)
 
     def __init__(self, roles: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offered: Any = self.fields["role"].widget
-        offered.choices = [(role, labels.ROLES[role]) for role in roles]
+        offered.choices = [(role, labels.label_of(labels.ROLES, role)) for role in roles]
 
 
 class InviteForm(RoleForm):
@@ -60,12 +59,15 @@ def index(request: Request) -> HttpResponse:
 def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         made = keys.live_keys_by_maker()
-        rows = [_row(request, member, made) for member in members.list_members()]
+        known = list_roles()
+        offered = _offered(request, known)
+        rows = [_row(request, member, made, offered) for member in members.list_members()]
         waiting = _pending_invitations(request, list(invitations.list_invitations()))
     shown = {
         "rows": rows,
         "invitations": waiting,
-        "invite_form": InviteForm(_roles(request)),
+        "invite_form": InviteForm(offered),
+        "roles": known,
         "by_mail": mail.configured(),
         "without_factor": sum(not row["second_factor"] for row in rows),
     }
@@ -89,7 +91,9 @@ def _pending_invitations(request: Request, waiting: list[Invitation]) -> list[di
     return shown
 
 
-def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]]) -> dict[str, object]:
+def _row(
+    request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]], offered: list[str]
+) -> dict[str, object]:
     factor = getattr(member.user, "second_factor", None)
     reach = may_manage(request.workspace.role, member.role)
     return {
@@ -97,19 +101,22 @@ def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey
         "second_factor": factor is not None and factor.confirmed_at is not None,
         "me": member.user_id == request.user.pk,
         "reach": reach,
-        "role_form": RoleForm(_roles(request), initial={"role": member.role}, prefix=str(member.user_id)),
+        "role_form": RoleForm(offered, initial={"role": member.role}, prefix=str(member.user_id)),
         "keys": made.get(member.user_id, []) if reach else [],
     }
 
 
-def _roles(request: Request) -> list[str]:
-    return [role for role in ROLES if may_manage(request.workspace.role, role)]
+def _offered(request: Request, roles: list[Role]) -> list[str]:
+    """Those of the workspace's roles that the person may give."""
+    return [role.name for role in roles if may_manage(request.workspace.role, role.name)]
 
 
 @needs(ADMIN, methods=("POST",))
 def invite(request: Request) -> HttpResponse:
     """Not redirected where there is a link: it exists only in this answer."""
-    form = InviteForm(_roles(request), request.POST)
+    with request.workspace.open():
+        offered = _offered(request, list_roles())
+    form = InviteForm(offered, request.POST)
     if form.is_valid():
         try:
             with request.workspace.open():
@@ -157,7 +164,8 @@ def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
             member = members.change_role(actor=actor_of(request), user_id=user_id, role=role)
         who = member.user.name or member.user.email
         messages.success(
-            request, _("%(who)s is %(role)s now.") % {"who": who, "role": labels.ROLES[member.role]}
+            request,
+            _("%(who)s is %(role)s now.") % {"who": who, "role": labels.label_of(labels.ROLES, member.role)},
         )
     except REFUSALS as error:
         messages.error(request, error.detail)

@@ -26,7 +26,8 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
 from tenants.accounts.networks import admits, are_inside, as_address, read_networks
-from tenants.accounts.permissions import SCOPES, scopes_of
+from tenants.accounts.permissions import SCOPES
+from tenants.accounts.roles import scopes_in
 from tenants.accounts.security import networks_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, MissingScope, NotAllowed, NotFound
@@ -124,7 +125,7 @@ def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
     # Whom a removal or a change of role has just passed makes no key that would stay.
     lock_members()
     member = Membership.objects.filter(tenant=current_tenant_id(), user=maker).first()
-    if member is None or not scopes_of(member.role).issuperset(scopes):
+    if member is None or not scopes_in(member.tenant_id, member.role).issuperset(scopes):
         raise NotAllowed(_("A key cannot do more than the person who makes it."))
 
 

@@ -13,7 +13,6 @@ from uuid_utils.compat import uuid7
 
 from ml.normalization import normalize
 from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct
-from tenants.accounts.permissions import ROLES
 from tenants.scope import TenantModel
 
 RESOURCES = ("requests", "assets", "bytes", "vectors", "generations", "cpu_s", "gpu_s")
@@ -129,12 +128,28 @@ class Membership(models.Model):
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    # A built-in one, or a CustomRole of the tenant.
+    role = models.CharField(max_length=40)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         db_table = "membership"
         constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="membership_once")]
+
+
+class CustomRole(models.Model):
+    """A role that a tenant made (global: read at log-in; every read names the tenant)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=40)
+    description = models.CharField(max_length=300, blank=True, default="")
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "custom_role"
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="custom_role_once")]
 
 
 class Invitation(models.Model):
@@ -143,7 +158,8 @@ class Invitation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
     email = models.EmailField()
-    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    # A built-in one, or a CustomRole of the tenant.
+    role = models.CharField(max_length=40)
     digest = models.BinaryField(max_length=32, unique=True)
     invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     # Made by an operator who acts in the tenant; it is over when that is.
@@ -316,6 +332,7 @@ __all__ = [
     "Acting",
     "AllowedOrigin",
     "ApiKey",
+    "CustomRole",
     "FeatureFlag",
     "FlagTenant",
     "InstallationSecret",

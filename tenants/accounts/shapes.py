@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from tenants.accounts.permissions import ROLES, SCOPES
+from tenants.accounts.permissions import SCOPES
 from tenants.shapes import Choices, Doc, Shape
 
 
@@ -31,7 +31,7 @@ class Member(Shape, kw_only=True):
     id: str
     email: str
     name: str
-    role: Annotated[str, Choices(list(ROLES))]
+    role: Annotated[str, Doc("Built in (owner, admin, editor, reviewer, viewer), or one of `/roles`.")]
     second_factor: bool
     since: dt.datetime
 
@@ -39,7 +39,7 @@ class Member(Shape, kw_only=True):
 class Invitation(Shape, kw_only=True):
     id: str
     email: str
-    role: Annotated[str, Choices(list(ROLES))]
+    role: Annotated[str, Doc("Built in (owner, admin, editor, reviewer, viewer), or one of `/roles`.")]
     created_at: dt.datetime
     expires_at: dt.datetime
     mailed_at: dt.datetime | None
@@ -51,6 +51,13 @@ class NewInvitation(Invitation, kw_only=True):
 
 class Security(Shape, kw_only=True):
     allowed_networks: Annotated[list[str], Doc("From where people and keys come in; empty: from anywhere.")]
+
+
+class Role(Shape, kw_only=True):
+    name: str
+    description: Annotated[str, Doc("Empty for built-in ones.")]
+    scopes: list[Annotated[str, Choices(SCOPES)]]
+    built_in: Annotated[bool, Doc("Whether every tenant has it; such a role cannot be changed.")]
 
 
 class UsageDay(Shape, kw_only=True):

@@ -9,7 +9,8 @@ from django.utils import timezone
 from tenants.accounts import api_admission, flags, keys, sessions
 from tenants.accounts.models import Acting, Membership, Session, Tenant
 from tenants.accounts.networks import admits, as_address
-from tenants.accounts.permissions import READ, scopes_of
+from tenants.accounts.permissions import READ
+from tenants.accounts.roles import scopes_in
 from tenants.accounts.security import networks_of
 
 
@@ -36,9 +37,10 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
         return False
     rows = Membership.objects.select_related("tenant__security")
     member = rows.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE).first()
-    if member is not None and READ in scopes_of(member.role):
-        return admits(networks_of(member.tenant), address)
-    # An operator who acts in it is bound by its networks no more than on its pages.
+    if member is not None and READ in scopes_in(tenant_id, member.role):
+        if admits(networks_of(member.tenant), address):
+            return True
+    # Its networks bind no operator who acts in it.
     return _is_impersonating(row, tenant_id)
 
 

@@ -22,12 +22,13 @@ from django.utils.translation import gettext_noop
 
 from tenants.accounts import links, mail, passwords
 from tenants.accounts.models import Acting, Invitation, Membership, Tenant, User
-from tenants.accounts.permissions import ROLES, Actor, may_manage
+from tenants.accounts.permissions import Actor, may_manage
+from tenants.accounts.roles import is_known
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.names import check_name
-from tenants.people.members import role_now
+from tenants.people.members import check_role, role_now
 from tenants.scope import current_tenant_id, tenant_scope
 
 LIFETIME = dt.timedelta(days=7)
@@ -37,6 +38,9 @@ OVER = gettext_noop("This invitation is no longer valid. Ask whoever invited you
 OUTLIVED = gettext_noop(
     "This invitation ended when the operator who made it left the workspace. "
     "Ask an owner or admin of the workspace for another."
+)
+ROLE_GONE = gettext_noop(
+    "The role that this invitation gives does not exist any more. Ask whoever invited you for another invitation."
 )
 NOT_NEW = gettext_noop(
     "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."
@@ -73,10 +77,11 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
     What an operator who acts in the tenant makes ends with the acting.
     Raises Invalid, NotAllowed for a role that the actor may not give, Conflict for a member of the tenant.
     """
-    email = _checked(email, role)
+    email = _checked(email)
     token = links.new_token()
     with tenant_scope(current_tenant_id()):
         lock_members()
+        check_role(role)
         if not may_manage(role_now(actor), role):
             raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
         if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
@@ -131,9 +136,7 @@ def _deliver(invitation: Invitation, token: str) -> Invited:
     return Invited(invitation, links.link(links.INVITATION, token))
 
 
-def _checked(email: str, role: str) -> str:
-    if role not in ROLES:
-        raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
+def _checked(email: str) -> str:
     email = User.objects.normalize_email(email)
     try:
         validate_email(email)
@@ -187,11 +190,16 @@ def mail_invitation(invitation_id: uuid.UUID) -> None:
 
 
 def find_by_digest(digest: bytes) -> Invitation:
-    """The open invitation to which a token belongs. Raises NotFound when it is wrong, used, revoked or too old."""
+    """The open invitation to which a token belongs.
+
+    Raises NotFound when it is wrong, used, revoked or too old, or gives a role that its tenant does not have.
+    """
     rows = Invitation.objects.select_related("tenant", "invited_by", "acting")
     invitation = rows.filter(digest=digest, tenant__state=Tenant.State.ACTIVE).first()
     if invitation is None or not invitation.open:
         raise NotFound(_(OUTLIVED) if invitation and invitation.outlived else _(OVER))
+    if not is_known(invitation.role, invitation.tenant_id):
+        raise NotFound(_(ROLE_GONE))
     return invitation
 
 

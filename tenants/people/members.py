@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from tenants.accounts import keys, mail, passwords
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
 from tenants.accounts.operators import OPERATOR
-from tenants.accounts.permissions import MANAGES, ROLES, Actor, may_manage, scopes_of
+from tenants.accounts.permissions import Actor, may_manage
+from tenants.accounts.roles import is_known, list_roles, scopes_in
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
@@ -58,8 +59,7 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
     """
     with tenant_scope(current_tenant_id()):
         member, before = _reach(actor, user_id)
-        if role not in ROLES:
-            raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
+        check_role(role)
         if not may_manage(role_now(actor), role):
             raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
         if before == role:
@@ -69,13 +69,20 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
         member.role = role
         member.save(update_fields=["role"])
         # What the person made may not reach further than the person.
-        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=scopes_of(role))
+        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=scopes_in(member.tenant_id, role))
         _revoke_invitations(member.user, role)
         details: dict[str, Any] = {"from": before, "to": role}
         if ended:
             details["keys_revoked"] = [key.prefix for key in ended]
         record(actor=actor.label, verb="member.role_changed", target=str(user_id), details=details)
     return member
+
+
+def check_role(role: str) -> None:
+    """Raises Invalid for a role that the active tenant does not have."""
+    if not is_known(role):
+        names = ", ".join(one.name for one in list_roles())
+        raise Invalid(_("Choose a role from %(names)s.") % {"names": names}, pointer="/role")
 
 
 def remove_member(*, actor: Actor, user_id: uuid.UUID) -> list[ApiKey]:
@@ -168,5 +175,6 @@ def _keep_an_owner(member: Membership) -> None:
 def _revoke_invitations(user: User, role: str = "") -> None:
     """What somebody has invited to roles out of their reach may not let anybody in, not even themselves."""
     open_ones = Invitation.objects.filter(tenant=current_tenant_id(), invited_by=user)
-    open_ones = open_ones.exclude(role__in=MANAGES.get(role, ()))
-    open_ones.filter(accepted_at=None, revoked_at=None).update(revoked_at=timezone.now())
+    open_ones = open_ones.filter(accepted_at=None, revoked_at=None)
+    beyond = [row.pk for row in open_ones if not may_manage(role, row.role)]
+    open_ones.filter(pk__in=beyond).update(revoked_at=timezone.now())

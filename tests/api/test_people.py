@@ -10,8 +10,8 @@ import pytest
 from django.utils import timezone
 
 from tenants.accounts import keys, links
-from tenants.accounts.models import Invitation, KeyDigest, Membership, User
-from tenants.accounts.permissions import SCOPES, Actor
+from tenants.accounts.models import CustomRole, Invitation, KeyDigest, Membership, User
+from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.accounts.services import set_role
 from tenants.errors import NotFound
 from tenants.events.models import AuditEvent
@@ -154,3 +154,96 @@ def test_rotating_a_key(api: Api) -> None:
     api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0})
     refused(Api(fresh["token"]).get("/me"), 401, "invalid-key")
     refused(api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0}), 409, "conflict")
+
+
+# --- Roles ---
+
+
+def test_roles_are_made_given_changed_and_deleted(party: Party, api: Api) -> None:
+    sent = {"name": "night", "scopes": ["moderate", "read"], "description": "At night"}
+    made = api.call("POST", "/roles", sent, {"Idempotency-Key": "once"})
+    shape = {"name": "night", "description": "At night", "scopes": ["read", "moderate"], "built_in": False}
+    assert (made.status_code, made.json()) == (201, shape)
+    assert api.call("POST", "/roles", sent, {"Idempotency-Key": "once"}).content == made.content
+    refused(api.post("/roles", sent), 409, "conflict")
+    listed = api.get("/roles").json()
+    assert listed["next"] is None
+    assert [(row["name"], row["built_in"]) for row in listed["results"]] == [
+        *((name, True) for name in ROLES),
+        ("night", False),
+    ]
+    assert listed["results"][-1] == shape
+    ann = new_member(party, "viewer")
+    assert api.call("PATCH", f"/members/{ann.pk}", {"role": "night"}).json()["role"] == "night"
+    invited = api.post("/invitations", {"email": "waits@people.example", "role": "night"})
+    assert invited.json()["role"] == "night"
+    problem = refused(api.call("DELETE", "/roles/night"), 409, "conflict")
+    assert problem["detail"] == (
+        f"This role is in use: {ann.email}, the invitation of waits@people.example. "
+        "Give them another one first."
+    )
+    changed = api.call("PATCH", "/roles/night", {"scopes": ["search", "read"]}).json()
+    assert changed == {**shape, "scopes": ["read", "search"]}
+    assert api.call("PATCH", "/roles/night", {"description": ""}).json() == {**changed, "description": ""}
+    api.call("DELETE", f"/members/{ann.pk}")
+    api.call("DELETE", f"/invitations/{invited.json()['id']}")
+    assert api.call("DELETE", "/roles/night").status_code == 204
+    refused(api.call("DELETE", "/roles/night"), 404, "not-found")
+
+
+def test_a_narrowed_role_ends_its_holders_keys_at_once(party: Party, api: Api) -> None:
+    api.post("/roles", {"name": "night", "scopes": ["read", "write"]})
+    ann = new_member(party, "viewer")
+    api.call("PATCH", f"/members/{ann.pk}", {"role": "night"})
+    with tenant_scope(party.id):
+        writes, reads = (
+            Api(keys.create_key(name="k", scopes=scopes, created_by=ann)[1])
+            for scopes in (["read", "write"], ["read"])
+        )
+    assert [one.get("/datasets").status_code for one in (writes, reads)] == [200, 200]
+    assert api.call("PATCH", "/roles/night", {"scopes": ["read"]}).status_code == 200
+    refused(writes.get("/datasets"), 401, "invalid-key")
+    assert reads.get("/datasets").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "pointer"),
+    [
+        ({"scopes": ["admin"]}, "/scopes"),
+        ({"scopes": ["read", "admin"]}, "/scopes"),
+        ({"scopes": ["fly"]}, "/scopes/0"),
+        ({"scopes": []}, "/scopes"),
+        ({"scopes": "read"}, "/scopes"),
+        ({"name": "Night"}, "/name"),
+        ({"name": "night\n"}, "/name"),
+        ({"name": "ni\x00ght"}, "/name"),
+        ({"name": "\ud800night"}, "/name"),
+        ({"name": "n"}, "/name"),
+        ({"name": "n" * 40}, "/name"),
+        ({"name": None}, "/name"),
+        ({"name": 5}, "/name"),
+        ({"description": "a\nb"}, "/description"),
+        ({"description": "x" * 301}, "/description"),
+        ({"members": []}, "/members"),
+    ],
+)
+def test_roles_that_cannot_be(api: Api, party: Party, more: Any, pointer: str) -> None:
+    refused(api.post("/roles", {"name": "night", "scopes": ["read"], **more}), 422, "invalid", pointer)
+    assert not CustomRole.objects.filter(tenant=party.tenant).exists()
+
+
+def test_a_built_in_role_is_neither_made_nor_changed(api: Api) -> None:
+    for name in ROLES:
+        refused(api.post("/roles", {"name": name, "scopes": ["read"]}), 409, "conflict")
+        refused(api.call("PATCH", f"/roles/{name}", {"scopes": ["read"]}), 404, "not-found")
+        refused(api.call("DELETE", f"/roles/{name}"), 404, "not-found")
+
+
+@pytest.mark.parametrize("role", ["king", "Night", "night\n", "", "ni\x00ght", "n" * 41, None, 5])
+def test_a_role_that_is_not_there_is_given_to_nobody(api: Api, party: Party, role: Any) -> None:
+    api.post("/roles", {"name": "night", "scopes": ["read"]})
+    ann = new_member(party, "viewer")
+    refused(api.call("PATCH", f"/members/{ann.pk}", {"role": role}), 422, "invalid", "/role")
+    refused(api.post("/invitations", {"email": "x@people.example", "role": role}), 422, "invalid", "/role")
+    assert Membership.objects.get(user=ann).role == "viewer"
+    assert not Invitation.objects.filter(tenant=party.tenant).exists()

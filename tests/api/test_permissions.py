@@ -22,6 +22,7 @@ from django.utils import timezone
 from ml.classification import Head
 from tenants.accounts import keys
 from tenants.accounts.models import (
+    CustomRole,
     Invitation,
     KeyDigest,
     Membership,
@@ -47,7 +48,7 @@ from tenants.learning.models import Classifier, ClassifierVersion, LearntModel
 from tenants.moderation import known_content, policies, reviews
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.moderation.reviews import bulk
-from tenants.people import invitations
+from tenants.people import invitations, roles
 from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.transfer import exports, imports
 from tenants.retrieval import maps, model_routing
@@ -119,6 +120,10 @@ TABLE = (
     Row("POST", "invitations", "admin", 201, {"email": "ann@people.example", "role": "viewer"}),
     Row("DELETE", "invitations/{invitation_id}", "admin", 204),
     Row("POST", "invitations/{invitation_id}/link", "admin", 201),
+    Row("GET", "roles", "admin", 200),
+    Row("POST", "roles", "admin", 201, {"name": "new-role", "scopes": ["read"]}, room=("name",)),
+    Row("PATCH", "roles/{name}", "admin", 200, {"scopes": ["read", "write"]}),
+    Row("DELETE", "roles/{name}", "admin", 204),
     Row("GET", "origins", "admin", 200),
     Row("PUT", "origins", "admin", 200, {"origins": ["https://shop.example"]}),
     Row("GET", "datasets", "read", 200),
@@ -366,6 +371,16 @@ def build_people(party: Party) -> dict[str, str]:
     }
 
 
+def build_role(party: Party) -> dict[str, str]:
+    """The only one, under a name that no request makes."""
+    with tenant_scope(party.id):
+        CustomRole.objects.filter(tenant=party.tenant).delete()
+        made = roles.create_role(
+            actor=Actor("key:x", "admin"), name=f"r-{uuid.uuid4().hex[:8]}", scopes=["read"]
+        )
+    return {"name": made.name}
+
+
 def build_upload(party: Party) -> dict[str, str]:
     """The only one: a tenant may have so many at a time."""
     with tenant_scope(party.id):
@@ -525,6 +540,7 @@ def build_generations(party: Party) -> dict[str, str]:
 BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
     build_people: ("key_id", "member_id", "invitation_id"),
+    build_role: ("name",),
     build_upload: ("upload_id",),
     build_import: ("import_id",),
     build_receipts: ("erasure_id", "export_id"),
@@ -558,7 +574,7 @@ def everything(party: Party) -> dict[str, tuple[int, Any]]:
     mine = f"t.tenant_id = '{party.id}'"
     parts = [(model, "t.*", "true") for model in scoped if model not in (UsageDay, QuotaCounter)]
     parts.append((KeyDigest, "t.prefix, t.revoked_at, t.scopes::text", mine))
-    parts += [(model, "t.*", mine) for model in (Membership, Invitation)]
+    parts += [(model, "t.*", mine) for model in (Membership, Invitation, CustomRole)]
     sql = " UNION ALL ".join(
         digest.format(of=of, table=model._meta.db_table, rows=rows) for model, of, rows in parts
     )

@@ -48,7 +48,7 @@ from tenants.moderation.models import (
 )
 from tenants.moderation.policies import backtests
 from tenants.moderation.reviews import bulk
-from tenants.people import invitations
+from tenants.people import invitations, roles
 from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval.maps import create_map
 from tenants.retrieval.models import SearchTask
@@ -72,7 +72,7 @@ BEFORE_A_TENANT = {
 # Names that start so have an id in their address.
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
-    *("import", "upload", "export", "erasure"),
+    *("import", "upload", "export", "erasure", "role"),
     *("model", "golden", "classifier", "task", "webhook", "generation"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
@@ -229,6 +229,10 @@ TABLE = [
     ("people", "GET", "admin"),
     ("people-invite", "POST", "admin"),
     ("people-second-factor", "POST", "admin"),
+    ("roles", "GET", "admin"),
+    ("roles", "POST", "admin"),
+    ("role-edit", "POST", "admin"),
+    ("role-delete", "POST", "admin"),
     ("member-role", "POST", "admin"),
     ("member-reset-link", "POST", "admin"),
     ("member-remove", "POST", "admin"),
@@ -264,6 +268,9 @@ class Things:
                 "export_id": Export.objects.create(job_id=added.job.id).id,
                 "user_id": new_member(party.tenant, "viewer").pk,
                 "invitation_id": _invite(party),
+                "name": roles.create_role(
+                    actor=Actor("key:x", "admin"), name=f"r{secrets.token_hex(4)}", scopes=["read"]
+                ).name,
                 "model_id": new_model(party.id, state="draft").id,
                 "slug": create_task(slug=f"t-{secrets.token_hex(4)}", weights={"text": 1}).slug,
                 "map_id": create_map(name="kept")[0].id,

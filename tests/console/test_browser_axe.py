@@ -160,7 +160,7 @@ def test_an_operators_page_is_accessible_and_fits(
 
 
 @pytest.mark.parametrize(
-    "name", ["home", "datasets", "search", "jobs", "keys", "policies", "people", "review+open"]
+    "name", ["home", "datasets", "search", "jobs", "keys", "policies", "people", "roles", "review+open"]
 )
 def test_tab_reaches_everything_and_shows_where_it_is(
     name: str, window: Page, gallery: dict[str, Any]

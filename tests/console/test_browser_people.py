@@ -77,7 +77,51 @@ def _turn_on_second_factor(guest: Page) -> None:
     expect(guest.get_by_role("heading", name="Two-factor sign-in is on")).to_be_visible()
 
 
-@pytest.mark.parametrize("address", ["/people", "/account", "/account/second-factor", "/audit-log", "/reset"])
+def test_a_role_is_made_changed_and_deleted_by_the_keyboard_alone(signed_in: Page) -> None:
+    page, name = signed_in, f"night-{secrets.token_hex(4)}"
+    page.goto("/people")
+    page.get_by_role("link", name="Roles").press("Enter")
+    page.get_by_role("button", name="New role").press("Enter")
+    made = page.locator("dialog[open]")
+    expect(made.get_by_label("Name")).to_be_focused()
+    page.keyboard.type(name)
+    page.keyboard.press("Tab")
+    page.keyboard.type("Reviews at night")
+    # Seeing and searching are ticked at first; searching is given up, and reviewing taken.
+    made.get_by_label("search, and look for what is similar").press(" ")
+    made.get_by_label("audit, review, and write policies and hash lists").press(" ")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f"The role {name} was created.")).to_be_visible()
+    row = page.locator("tr", has_text=name)
+    expect(row).to_contain_text("Reviews at night")
+    expect(row.locator("li")).to_have_text(
+        ["see datasets, assets, jobs, models and usage", "audit, review, and write policies and hash lists"]
+    )
+
+    row.get_by_role("button", name=f"Change {name}").press("Enter")
+    page.locator("dialog[open]").get_by_label("audit, review, and write policies and hash lists").press(" ")
+    page.locator("dialog[open]").get_by_role("button", name="Save").press("Enter")
+    expect(row.locator("li")).to_have_text(["see datasets, assets, jobs, models and usage"])
+
+    page.goto("/people")
+    page.get_by_role("button", name="Invite", exact=True).press("Enter")
+    invite = page.locator("#invite")
+    invite.get_by_text("What each role can do").press("Enter")
+    expect(invite.get_by_text("Can view everything and search, but change nothing.")).to_be_visible()
+    expect(invite.get_by_text("Reviews at night")).to_be_visible()
+    invite.get_by_label("Role").select_option(name)
+
+    page.goto("/people/roles")
+    row.get_by_role("button", name=f"Change {name}").press("Enter")
+    page.locator("dialog[open]").get_by_role("button", name="Delete the role").press("Enter")
+    expect(page.get_by_text("The role was deleted.")).to_be_visible()
+    expect(row).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/people", "/people/roles", "/account", "/account/second-factor", "/audit-log", "/reset"],
+)
 def test_no_page_about_people_is_wider_than_a_phone(signed_in: Page, address: str) -> None:
     signed_in.set_viewport_size({"width": 360, "height": 740})
     signed_in.goto(address)

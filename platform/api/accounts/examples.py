@@ -17,6 +17,12 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "Rotation": {"overlap_s": 3600},
     "OriginList": {"origins": ["https://shop.example"]},
     "MemberChanges": {"role": "editor"},
+    "NewRole": {
+        "name": "night-shift",
+        "description": "Reviews at night, searches nothing.",
+        "scopes": ["read", "moderate"],
+    },
+    "RoleChanges": {"scopes": ["read", "search", "moderate"]},
 }
 
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
@@ -57,5 +63,11 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "mailed_at": None,
     },
     "Security": {"allowed_networks": ["192.0.2.0/24"]},
+    "Role": {
+        "name": "night-shift",
+        "description": "Reviews at night, searches nothing.",
+        "scopes": ["read", "moderate"],
+        "built_in": False,
+    },
     "UsageDay": {"day": "2026-12-01", "kind": "requests", "amount": 1284.0},
 }

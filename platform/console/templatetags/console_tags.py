@@ -42,7 +42,9 @@ _TABLES = {
     "modality": labels.MODALITIES,
     "resource": labels.RESOURCES,
     "role": labels.ROLES,
+    "role-meaning": labels.ROLE_MEANINGS,
     "scope": labels.SCOPES,
+    "scope-meaning": labels.SCOPE_MEANINGS,
     "state": labels.STATES,
 }
 

@@ -1,0 +1,119 @@
+"""People, Roles: what each role may do, and roles of the workspace's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from console import labels
+from console.access import Request, actor_of, needs, page
+from console.forms import StyledForm
+from tenants.accounts.permissions import ADMIN, GRANTABLE, READ, SEARCH
+from tenants.accounts.roles import Role, list_roles
+from tenants.errors import Conflict, Invalid, NotAllowed
+from tenants.people import members, roles
+
+REFUSALS = (Conflict, Invalid, NotAllowed)
+
+
+class PermissionsForm(StyledForm):
+    description = forms.CharField(
+        label=gettext_lazy("Purpose of the role"), max_length=roles.MAX_DESCRIPTION, required=False
+    )
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("Permissions"),
+        choices=[(scope, labels.SCOPE_MEANINGS[scope]) for scope in GRANTABLE],
+        widget=forms.CheckboxSelectMultiple,
+    )
+
+
+class EditRoleForm(PermissionsForm):
+    # The role as the person saw it.
+    seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
+
+
+class NewRoleForm(PermissionsForm):
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=39,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "night-shift"}),
+    )
+    field_order = ("name", "description", "scopes")
+
+
+@needs(ADMIN, methods=("GET", "POST"))
+def index(request: Request) -> HttpResponse:
+    if request.method != "POST":
+        return _index(request, {}, 200)
+    form = NewRoleForm(request.POST)
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                row = roles.create_role(actor=actor_of(request), **form.cleaned_data)
+        except REFUSALS as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The role %(name)s was created.") % {"name": row.name})
+            return redirect("console:roles")
+    return _index(request, {"form": form, "open_dialog": True}, 422)
+
+
+def _index(
+    request: Request, context: dict[str, Any], status: int, edited: dict[str, EditRoleForm] | None = None
+) -> HttpResponse:
+    """`edited`: the forms of roles that were sent and have to be mended, by the role's name."""
+    with request.workspace.open():
+        held = Counter(members.list_members().values_list("role", flat=True))
+        rows = [
+            _row(number, role, held[role.name], (edited or {}).get(role.name))
+            for number, role in enumerate(list_roles())
+        ]
+    shown = {"rows": rows, "form": NewRoleForm(initial={"scopes": [READ, SEARCH]})}
+    return page(request, "roles.html", {**shown, **context}, status=status)
+
+
+def _row(number: int, role: Role, held: int, sent: EditRoleForm | None) -> dict[str, object]:
+    """`id` names its dialog: one made of the role's name could be that of something else on the page."""
+    kept = {"description": role.description, "scopes": role.scopes, "seen": roles.version_of(role)}
+    form = None if role.built_in else sent or EditRoleForm(initial=kept)
+    if form is not None:
+        form.auto_id = f"role-{number}-%s"
+    return {"id": f"role-{number}", "role": role, "held": held, "form": form}
+
+
+@needs(ADMIN, methods=("POST",))
+def edit(request: Request, name: str) -> HttpResponse:
+    form = EditRoleForm(request.POST)
+    with request.workspace.open():
+        roles.get_role(name)
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                roles.change_role_definition(actor=actor_of(request), name=name, **form.cleaned_data)
+        except Invalid as error:
+            form.refuse(error)
+        except (Conflict, NotAllowed) as error:
+            messages.error(request, error.detail)
+            return redirect("console:roles")
+        else:
+            messages.success(request, _("Saved. It applies immediately to everyone with this role."))
+            return redirect("console:roles")
+    return _index(request, {}, 422, {name: form})
+
+
+@needs(ADMIN, methods=("POST",))
+def delete(request: Request, name: str) -> HttpResponse:
+    try:
+        with request.workspace.open():
+            roles.delete_role(actor=actor_of(request), name=name)
+        messages.success(request, _("The role was deleted."))
+    except REFUSALS as error:
+        messages.error(request, error.detail)
+    return redirect("console:roles")
