@@ -35,13 +35,16 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     row = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True).first()
     if row is None:
         return False
+    # The networks of a tenant bind its people, and no operator who acts in it.
+    return _is_reading_member(row, tenant_id, address) or _is_impersonating(row, tenant_id)
+
+
+def _is_reading_member(row: Session, tenant_id: uuid.UUID, address: str) -> bool:
     rows = Membership.objects.select_related("tenant__security")
     member = rows.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE).first()
-    if member is not None and READ in scopes_in(tenant_id, member.role):
-        if admits(networks_of(member.tenant), address):
-            return True
-    # Its networks bind no operator who acts in it.
-    return _is_impersonating(row, tenant_id)
+    if member is None or READ not in scopes_in(tenant_id, member.role):
+        return False
+    return admits(networks_of(member.tenant), address)
 
 
 def _is_impersonating(row: Session, tenant_id: uuid.UUID) -> bool:
