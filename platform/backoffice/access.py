@@ -17,6 +17,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
@@ -24,6 +25,7 @@ from backoffice.site import site
 from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import User
 from tenants.accounts.operators import Operator, label_of
+from tenants.accounts.security import strictest_limits
 from tenants.errors import NotFound, ServiceError
 
 View = Callable[..., HttpResponseBase]
@@ -74,6 +76,10 @@ def _authorize(request: Request) -> HttpResponseBase | None:
         return redirect_to_login(request.get_full_path() if request.method == "GET" else "/operator/")
     if not user.is_staff:
         return render(request, "403.html", {"needed_scope": "operator"}, status=403)
+    if ended := sessions.over(request.session, strictest_limits(user)):
+        request.session.flush()
+        here = request.get_full_path() if request.method == "GET" else "/operator/"
+        return redirect_to_login(here, f"{reverse(settings.LOGIN_URL)}?ended={ended}")
     sessions.touch(request.session)
     if settings.OPERATOR_SECOND_FACTOR and not second_factor.is_on(user):
         return redirect("console:second-factor")

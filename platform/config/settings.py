@@ -449,14 +449,15 @@ GENERATION_CANDIDATES = int(env("GENERATION_CANDIDATES", "2"))
 # --- Accounts and sessions -------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
+# Of passwords that are chosen from now on; what was chosen before goes on to open its account.
+_OF_DJANGO = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": f"{_OF_DJANGO}.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {
+        "NAME": f"{_OF_DJANGO}.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("name", "email")},
+    },
+    {"NAME": "tenants.accounts.password_rules.GuessablePasswordValidator"},
 ]
 # Operators need a second factor before the pages under /operator/ open.
 OPERATOR_SECOND_FACTOR = flag("OPERATOR_SECOND_FACTOR")
@@ -465,6 +466,12 @@ LOGIN_REDIRECT_URL = "console:home"
 # A reset link works this long; whoever handed it out may have to read it over the telephone.
 PASSWORD_RESET_TIMEOUT = 4 * 3600
 SESSION_ENGINE = "tenants.accounts.sessions"
+# A session ends unused for so long, and after so long in all; tenants can ask for less (tenants.accounts.security).
+SESSION_IDLE_MINUTES = int(env("SESSION_IDLE_MINUTES", str(24 * 60)))
+SESSION_MAX_MINUTES = int(env("SESSION_MAX_MINUTES", str(7 * 24 * 60)))
+if not 5 <= SESSION_IDLE_MINUTES <= SESSION_MAX_MINUTES:
+    raise ImproperlyConfigured("SESSION_IDLE_MINUTES is 5 or more, and no more than SESSION_MAX_MINUTES.")
+SESSION_COOKIE_AGE = SESSION_MAX_MINUTES * 60
 # With the session they end: a cookie of their own outlived signing out, and told the next person of the browser.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -14,6 +15,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
@@ -25,7 +27,7 @@ from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
 from tenants.accounts.permissions import MODERATE, SEARCH, Actor, scopes_of
 from tenants.accounts.roles import scopes_in
-from tenants.accounts.security import networks_of
+from tenants.accounts.security import networks_of, session_limits
 from tenants.errors import NotFound, ServiceError
 from tenants.people import impersonation
 from tenants.scope import tenant_scope
@@ -156,21 +158,49 @@ def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
 
 def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
     """Set `request.workspace`, or say where to go instead."""
-    if not request.user.is_authenticated:
-        return _sign_in_first(request)
-    sessions.touch(request.session)
-    workspace = workspace_of(request)
+    refusal = _enter(request)
+    if refusal is not None:
+        return refusal
+    workspace = request.workspace
     if workspace is None:
         return redirect("console:choose")
     if not workspace.admits(request):
         return problems.network_not_allowed(request, workspace.tenant.name)
     if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
         return _second_factor_first(request)
-    request.workspace = workspace
     observe.tenant_id.set(str(workspace.tenant.id))
     if scope not in workspace.scopes or (workspace.looks_only and not _is_read_only(request, scope)):
         return _another_beginning(request) or problems.forbidden(request, scope)
     return None
+
+
+def _enter(request: Visit) -> HttpResponseBase | None:
+    """Set `request.workspace` of somebody whose session still counts, or say where to go instead."""
+    if not request.user.is_authenticated:
+        return _sign_in_first(request)
+    request.workspace = workspace_of(request)
+    if ended := _why_over(request, request.workspace):
+        return _sign_in_first(request, ended)
+    if _is_used(request):
+        sessions.touch(request.session)
+    return None
+
+
+def _why_over(request: Visit, workspace: Workspace | None) -> str:
+    return sessions.over(request.session, session_limits(workspace.tenant if workspace else None))
+
+
+def _is_used(request: HttpRequest) -> bool:
+    """Whether a person opens a page or sends a form. What pages ask for by themselves is no use of a session."""
+    if request.method not in ("GET", "HEAD"):
+        return True
+    by_script = not _is_opened(request) or "text/event-stream" in request.headers.get("Accept", "")
+    return not by_script and not problems.wants_part(request)
+
+
+def _is_opened(request: HttpRequest) -> bool:
+    """Whether the browser opens an address as a page, and not what a page shows or asks for."""
+    return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
 
 
 def _another_beginning(request: Request) -> HttpResponseBase | None:
@@ -196,10 +226,24 @@ def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
     return redirect("console:second-factor")
 
 
-def _sign_in_first(request: HttpRequest) -> HttpResponseBase:
-    if problems.wants_part(request):
+def _sign_in_first(request: HttpRequest, ended: str = "") -> HttpResponseBase:
+    """The sign-in page, which leads back; a session that is over goes with it, and the page says why (`ended`)."""
+    if problems.wants_part(request) or (ended and not _is_opened(request)):
+        # The session stays, so that the page that asked learns why when it is loaded again.
         return JsonResponse({"title": _("Sign in first"), "status": 401}, status=401)
-    return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+    if not ended:
+        return redirect_to_login(_page_of(request))
+    request.session.flush()
+    return redirect_to_login(_page_of(request), f"{reverse('console:login')}?ended={ended}")
+
+
+def _page_of(request: HttpRequest) -> str:
+    """The page that is asked for, or the one whose form was sent."""
+    if request.method == "GET":
+        return request.get_full_path()
+    before = urlsplit(request.headers.get("Referer", ""))
+    ours = before.netloc == request.get_host() and before.path.startswith("/")
+    return before._replace(scheme="", netloc="", fragment="").geturl() if ours else "/"
 
 
 def _call_view(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
@@ -234,20 +278,25 @@ def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
     """For pages about the person, which need no tenant; where there is one, its navigation is shown."""
 
     def admit(request: Visit) -> HttpResponseBase | None:
-        if isinstance(request.user, AnonymousUser):
-            return _sign_in_first(request)
-        sessions.touch(request.session)
-        workspace = workspace_of(request)
-        # From elsewhere the page tells nothing of the workspace, not even in its navigation.
-        request.workspace = workspace if workspace is not None and workspace.admits(request) else None
-        return None
+        refusal = _enter(request)
+        if refusal is None and request.workspace is not None and not request.workspace.admits(request):
+            # From elsewhere the page tells nothing of the workspace, not even in its navigation.
+            request.workspace = None
+        return refusal
 
     return _open_to(admit, tuple(methods))
 
 
 def public(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
     """For pages before signing in. What they show may hold a token, so no other site learns where one came from."""
-    return _open_to(lambda request: None, tuple(methods))
+    return _open_to(_forget_ended, tuple(methods))
+
+
+def _forget_ended(request: Visit) -> None:
+    """Somebody whose session is over is nobody."""
+    if request.user.is_authenticated and _why_over(request, workspace_of(request)):
+        request.session.flush()
+        request.user = AnonymousUser()  # type: ignore[assignment]
 
 
 def _open_to(

@@ -8,6 +8,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -75,9 +76,14 @@ class Tenant(models.Model):
 
 
 class TenantSecurity(models.Model):
-    """What a tenant asks of those who come in; no row: nothing more (global: read before any scope)."""
+    """What a tenant asks of those who come in; no row: what the installation asks (global: read before any scope).
+
+    Limits can only be stricter than the installation's (`tenants.accounts.security`).
+    """
 
     tenant = models.OneToOneField(Tenant, primary_key=True, on_delete=models.CASCADE, related_name="security")
+    session_idle_minutes = models.PositiveIntegerField(null=True, blank=True)
+    session_max_minutes = models.PositiveIntegerField(null=True, blank=True)
     # From where people and keys come in (`networks`); None: from anywhere.
     allowed_networks = models.JSONField(null=True, blank=True)
 
@@ -194,10 +200,22 @@ class Session(AbstractBaseSession):
     device = models.CharField(max_length=300, blank=True)
     address = models.CharField(max_length=45, blank=True)
     seen_at = models.DateTimeField(default=timezone.now)
+    # When its row was made: signing in, like a new password, makes another one. Those of the release before count from
+    # the upgrade.
+    signed_in_at = models.DateTimeField(default=timezone.now, db_default=Now())
 
     class Meta(AbstractBaseSession.Meta):
         abstract = False
         db_table = "session"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("force_update") and not kwargs.get("update_fields"):
+            # What a page keeps in a session is no use of it, and a slow page would take back a later use.
+            kept = ("session_key", "seen_at", "signed_in_at")
+            kwargs["update_fields"] = [
+                field.name for field in self._meta.concrete_fields if field.name not in kept
+            ]
+        super().save(*args, **kwargs)
 
 
 class SecondFactor(models.Model):

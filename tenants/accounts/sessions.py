@@ -12,19 +12,23 @@ from typing import Any
 
 from django.contrib.auth import SESSION_KEY as USER_KEY
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from tenants.accounts.models import Session, User
+from tenants.accounts.security import SessionLimits, installation_limits
 
 SEEN_EVERY = dt.timedelta(minutes=1)
 _CLIENT = "client"
+# Why a session is over.
+IDLE, AGE = "idle", "age"
 
 
 class SessionStore(DatabaseStore):
     """Django's sessions in the database; a row also tells the person, the device and when it was last used."""
 
     seen_at: dt.datetime | None = None
+    signed_in_at: dt.datetime | None = None
 
     @classmethod
     def get_model_class(cls) -> Any:
@@ -39,7 +43,7 @@ class SessionStore(DatabaseStore):
 
     def _get_session_from_db(self) -> object:
         row = super()._get_session_from_db()  # type: ignore[misc]
-        self.seen_at = row.seen_at if row else None
+        self.seen_at, self.signed_in_at = (row.seen_at, row.signed_in_at) if row else (None, None)
         return row
 
 
@@ -53,16 +57,34 @@ def note_client(session: Any, *, device: str, address: str) -> None:
     session[_CLIENT] = {"device": device[:300], "address": address[:45]}
 
 
+def over(session: Any, limits: SessionLimits) -> str:
+    """Why a session, or its row, is over: IDLE, AGE, or "" for one that is not. One that is not kept yet is new.
+
+    Its last use is known to the minute, so an idle one may end up to SEEN_EVERY early, and never late.
+    """
+    if session.seen_at is None:
+        return ""
+    now = timezone.now()
+    if now - session.signed_in_at >= limits.longest:
+        return AGE
+    return IDLE if now - session.seen_at >= limits.idle else ""
+
+
 def touch(session: Any) -> None:
     """Note that the session is in use; a write at most once a minute."""
     now = timezone.now()
     if session.seen_at is not None and now - session.seen_at > SEEN_EVERY:
-        Session.objects.filter(pk=session.session_key).update(seen_at=now)
+        # Another host, whose clock is ahead, may have noted a later use.
+        Session.objects.filter(pk=session.session_key, seen_at__lt=now).update(seen_at=now)
+        session.seen_at = now
 
 
 def list_sessions(user: User) -> QuerySet[Session]:
     """The person's live sessions, the one used last first."""
-    return Session.objects.filter(user=user, expire_date__gt=timezone.now()).order_by("-seen_at")
+    now, limits = timezone.now(), installation_limits()
+    mine = Session.objects.filter(user=user, expire_date__gt=now)
+    live = mine.filter(seen_at__gt=now - limits.idle, signed_in_at__gt=now - limits.longest)
+    return live.order_by("-seen_at")
 
 
 def end_session(*, user: User, handle: uuid.UUID) -> int:
@@ -77,3 +99,7 @@ def end_sessions(*, user: User, keep: str | None = None) -> int:
 
 def forget_expired() -> None:
     SessionStore.clear_expired()
+    now, limits = timezone.now(), installation_limits()
+    ended = Q(seen_at__lte=now - limits.idle) | Q(signed_in_at__lte=now - limits.longest)
+    # One of nobody holds an invitation, or a password whose code is to come: it has its own time.
+    Session.objects.filter(ended, user__isnull=False).delete()

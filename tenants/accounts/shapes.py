@@ -49,8 +49,16 @@ class NewInvitation(Invitation, kw_only=True):
     link: Annotated[str | None, Doc("Shown once; null where it was mailed, and in a replayed answer.")]
 
 
+class SessionLimits(Shape, kw_only=True):
+    idle_minutes: int
+    max_minutes: int
+
+
 class Security(Shape, kw_only=True):
+    session_idle_minutes: Annotated[int | None, Doc("Null: as the installation has it.")]
+    session_max_minutes: Annotated[int | None, Doc("Null: as the installation has it.")]
     allowed_networks: Annotated[list[str], Doc("From where people and keys come in; empty: from anywhere.")]
+    sessions: Annotated[SessionLimits, Doc("What is in force: the stricter of the installation's and these.")]
 
 
 class Role(Shape, kw_only=True):

@@ -11,7 +11,7 @@ from tenants.accounts.models import Acting, Membership, Session, Tenant
 from tenants.accounts.networks import admits, as_address
 from tenants.accounts.permissions import READ
 from tenants.accounts.roles import scopes_in
-from tenants.accounts.security import networks_of
+from tenants.accounts.security import networks_of, session_limits
 
 
 def by_session(session_key: str, address: str = "") -> str:
@@ -44,6 +44,8 @@ def _is_reading_member(row: Session, tenant_id: uuid.UUID, address: str) -> bool
     member = rows.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE).first()
     if member is None or READ not in scopes_in(tenant_id, member.role):
         return False
+    if sessions.over(row, session_limits(member.tenant)):
+        return False
     return admits(networks_of(member.tenant), address)
 
 
@@ -51,5 +53,8 @@ def _is_impersonating(row: Session, tenant_id: uuid.UUID) -> bool:
     """Whether the session is an operator's who acts in the tenant now."""
     mine = Acting.objects.filter(session=row.handle, operator=row.user_id, operator__is_staff=True)
     open_now = mine.filter(tenant=tenant_id, ended_at=None, until__gt=timezone.now())
-    active = open_now.filter(tenant__state=Tenant.State.ACTIVE).exists()
-    return active and flags.enabled(flags.ACTING, tenant_id)
+    rows = open_now.filter(tenant__state=Tenant.State.ACTIVE).select_related("tenant__security")
+    acting = rows.first()
+    if acting is None or sessions.over(row, session_limits(acting.tenant)):
+        return False
+    return flags.enabled(flags.ACTING, tenant_id)

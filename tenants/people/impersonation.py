@@ -64,7 +64,7 @@ def current(user: Any, session_key: str | None) -> Acting | None:
     """In which tenant this session acts now. Who is no operator is not asked about: no query."""
     if not session_key or not getattr(user, "is_staff", False):
         return None
-    row = _open(user, session_key).select_related("tenant", "operator").first()
+    row = _open(user, session_key).select_related("tenant__security", "operator").first()
     if row is None or row.until <= timezone.now() or row.tenant.state != Tenant.State.ACTIVE:
         return None
     return row if flags.enabled(flags.ACTING, row.tenant_id) else None

@@ -207,7 +207,8 @@ def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Inv
     """Make the invited person an account and a member. Raises NotFound, Invalid, Conflict for a known address."""
     check_name(name)
     invitation = find_by_digest(digest)
-    passwords.check(password, User(email=invitation.email, name=name))
+    workspace = (invitation.tenant.name, invitation.tenant.slug)
+    passwords.check(password, User(email=invitation.email, name=name), workspace)
     # Before anything is locked, and for known addresses too, which then take as long to answer.
     hashed = make_password(password)
     with tenant_scope(invitation.tenant_id):

@@ -112,7 +112,7 @@ TABLE = (
     Row("DELETE", "keys/{key_id}", "admin", 204),
     Row("POST", "keys/{key_id}/rotate", "admin", 201, {"overlap_s": 60}, also="read"),
     Row("GET", "security", "admin", 200),
-    Row("PATCH", "security", "admin", 200, {"allowed_networks": []}),
+    Row("PATCH", "security", "admin", 200, {"session_idle_minutes": 30}),
     Row("GET", "members", "admin", 200),
     Row("PATCH", "members/{member_id}", "admin", 200, {"role": "editor"}),
     Row("DELETE", "members/{member_id}", "admin", 204),

@@ -226,6 +226,8 @@ TABLE = [
     ("origins-remove", "POST", "admin"),
     ("security", "GET", "admin"),
     ("security", "POST", "admin"),
+    ("security-networks", "GET", "admin"),
+    ("security-networks", "POST", "admin"),
     ("people", "GET", "admin"),
     ("people-invite", "POST", "admin"),
     ("people-second-factor", "POST", "admin"),

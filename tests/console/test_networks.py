@@ -18,7 +18,7 @@ from tenants.accounts.networks import admits, are_inside, read_networks
 from tenants.accounts.services import set_role
 from tenants.errors import Invalid, NotAllowed
 from tenants.events.models import AuditEvent
-from tenants.people.security import allow_networks
+from tenants.people.security import change_security
 from tenants.scope import tenant_scope
 from tenants.valkey import client
 from tests.conftest import Party
@@ -48,7 +48,7 @@ class From:
 
 def allow(party: Party, *networks: str) -> None:
     with tenant_scope(party.id):
-        allow_networks(actor="user:x", networks=networks)
+        change_security(actor="user:x", changes={"allowed_networks": networks})
 
 
 def new_key(party: Party, networks: list[str] | None = None, rate: int | None = None) -> tuple[Any, str]:
@@ -148,7 +148,7 @@ def test_the_console_is_bound_too_and_another_workspace_is_not(party: Party, str
     person = Client(REMOTE_ADDR=ELSEWHERE)
     person.force_login(party.owner)
     person.post("/workspace", {"tenant": str(party.id)})
-    for path in ("/", "/datasets", "/keys", "/security", "/jobs/states?ids="):
+    for path in ("/", "/datasets", "/keys", "/security", "/security/networks", "/jobs/states?ids="):
         answer = person.get(path)
         assert answer.status_code == 403, path
         assert "cannot be opened from 198.51.100.7" in answer.content.decode()
@@ -166,15 +166,16 @@ def test_the_console_is_bound_too_and_another_workspace_is_not(party: Party, str
 def test_the_page_of_networks(party: Party) -> None:
     person = Client(REMOTE_ADDR=HERE)
     person.force_login(party.owner)
-    assert HERE in person.get("/security").content.decode()
-    answer = person.post("/security", {"allowed_networks": "198.51.100.0/24"})
+    assert HERE in person.get("/security/networks").content.decode()
+    answer = person.post("/security/networks", {"allowed_networks": "198.51.100.0/24"})
     assert (answer.status_code, "is in none of these networks" in answer.content.decode()) == (422, True)
-    answer = person.post("/security", {"allowed_networks": "nonsense\n192.0.2.0/24"})
+    answer = person.post("/security/networks", {"allowed_networks": "nonsense\n192.0.2.0/24"})
     assert (answer.status_code, "This is no network: nonsense" in answer.content.decode()) == (422, True)
     assert not TenantSecurity.objects.filter(tenant=party.id).exists()
-    person.post("/security", {"allowed_networks": "192.0.2.0/24\r\n2001:db8::/32"})
+    saved = person.post("/security/networks", {"allowed_networks": "192.0.2.0/24\r\n2001:db8::/32"})
+    assert saved["Location"] == "/security/networks"
     assert TenantSecurity.objects.get(tenant=party.id).allowed_networks == ["192.0.2.0/24", "2001:db8::/32"]
-    assert "2001:db8::/32" in person.get("/security").content.decode()
+    assert "2001:db8::/32" in person.get("/security/networks").content.decode()
 
 
 def test_streams_end_where_a_network_is_no_longer_allowed(party: Party) -> None:

@@ -31,6 +31,8 @@ FORMS: list[tuple[str, dict[str, str] | None]] = [
     ("/people/roles", {"name": "night", "scopes": "\x00"}),
     ("/people/roles/night/edit", {"scopes": "read", "seen": "\x00"}),
     ("/people/roles/Night/delete", {}),
+    ("/security", {"session_idle_minutes": "\x00", "session_max_minutes": "9" * 5000}),
+    ("/security", {"session_idle_minutes": "9" * 30}),
     ("/account/name", {"name": "\x00"}),
     ("/account/name", {"name": "x\ud7ff"}),
     ("/account/password", {"current": "\x00", "password": "\x00" * 12, "again": "\x00" * 12}),

@@ -13,7 +13,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
         "networks": ["192.0.2.0/24"],
     },
     "KeyChanges": {"networks": ["192.0.2.0/24", "2001:db8::/48"], "rate_per_minute": 120},
-    "SecurityChanges": {"allowed_networks": ["192.0.2.0/24"]},
+    "SecurityChanges": {"session_idle_minutes": 30, "allowed_networks": ["192.0.2.0/24"]},
     "Rotation": {"overlap_s": 3600},
     "OriginList": {"origins": ["https://shop.example"]},
     "MemberChanges": {"role": "editor"},
@@ -62,7 +62,13 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "expires_at": "2026-12-09T18:51:10.300Z",
         "mailed_at": None,
     },
-    "Security": {"allowed_networks": ["192.0.2.0/24"]},
+    "SessionLimits": {"idle_minutes": 30, "max_minutes": 10080},
+    "Security": {
+        "session_idle_minutes": 30,
+        "session_max_minutes": None,
+        "allowed_networks": ["192.0.2.0/24"],
+        "sessions": {"idle_minutes": 30, "max_minutes": 10080},
+    },
     "Role": {
         "name": "night-shift",
         "description": "Reviews at night, searches nothing.",

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.fields import Body, Flag, NetworkList
+from api.fields import Body, Flag, NetworkList, Whole
 from api.paging import refuse_unknown
 from api.resource import Resource
-from tenants.accounts import shapes
+from tenants.accounts import security, shapes
 from tenants.accounts.models import TenantSecurity
 from tenants.accounts.permissions import ADMIN
-from tenants.people.security import allow_networks, get_security
+from tenants.people.security import Changes, change_security, get_security
 from tenants.scope import tenant_scope
 
 
 class SecurityChanges(Body):
-    allowed_networks = NetworkList()
+    session_idle_minutes = Whole(required=False, allow_null=True)
+    session_max_minutes = Whole(required=False, allow_null=True)
+    allowed_networks = NetworkList(required=False)
     shut_myself_out = Flag(
         required=False,
         help_text="Needed where the address that asks is in none of the new networks.",
@@ -25,7 +29,13 @@ class SecurityChanges(Body):
 
 
 def security_shape(row: TenantSecurity) -> shapes.Security:
-    return shapes.Security(allowed_networks=row.allowed_networks or [])
+    limits = security.session_limits(row.tenant)
+    return shapes.Security(
+        session_idle_minutes=row.session_idle_minutes,
+        session_max_minutes=row.session_max_minutes,
+        allowed_networks=row.allowed_networks or [],
+        sessions=shapes.SessionLimits(idle_minutes=limits.idle_minutes, max_minutes=limits.longest_minutes),
+    )
 
 
 class Security(Resource):
@@ -40,19 +50,21 @@ class Security(Resource):
     @extend_schema(
         summary="Change what the tenant asks of those who come in",
         description=(
-            "Networks are addresses or CIDR, IPv4 and IPv6, and bind the console and all keys; changes take a second "
-            "to reach every process."
+            "What is absent stays. Limits of sessions are in minutes; they can be stricter than the installation's, not "
+            "wider, and hold for open sessions. Networks are addresses or CIDR, IPv4 and IPv6, and bind the console "
+            "and all keys; changes take a second to reach every process."
         ),
         request={"application/json": SecurityChanges},
         responses=shapes.Security,
     )
     def patch(self, request: Request) -> Response:
         fields = SecurityChanges.read(request.data)
+        confirmed = bool(fields.pop("shut_myself_out", False))
         with tenant_scope(self.tenant_id):
-            row = allow_networks(
+            row = change_security(
                 actor=self.actor,
-                networks=fields["allowed_networks"],
+                changes=cast(Changes, fields),
                 address=request.META.get("REMOTE_ADDR", ""),
-                confirmed=fields.get("shut_myself_out", False),
+                confirmed=confirmed,
             )
             return Response(security_shape(row))

@@ -60,7 +60,11 @@ class SignIn(LoginView):
             return problems.answer(request, error)
 
     def get_context_data(self, **kwargs: object) -> dict[str, object]:
-        return {**super().get_context_data(**kwargs), "invited": "invitation" in self.request.session}
+        shown = {
+            "invited": "invitation" in self.request.session,
+            "ended": self.request.GET.get("ended", ""),
+        }
+        return {**super().get_context_data(**kwargs), **shown}
 
     def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
