@@ -249,7 +249,7 @@ def test_a_session_of_the_release_before_begins_with_the_upgrade_and_ends(party:
     client, row = signed_in(party)
     names = [field.column for field in Session._meta.concrete_fields if field.column != "signed_in_at"]
     found = Session.objects.filter(pk=row.pk).values_list(*names).get()
-    row.delete()
+    Session.objects.filter(pk=row.pk).delete()
     with connection.cursor() as cursor:
         places = ", ".join(["%s"] * len(names))
         cursor.execute(f"INSERT INTO session ({', '.join(names)}) VALUES ({places})", found)

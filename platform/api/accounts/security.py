@@ -50,9 +50,9 @@ class Security(Resource):
     @extend_schema(
         summary="Change what the tenant asks of those who come in",
         description=(
-            "What is absent stays. Limits of sessions are in minutes; they can be stricter than the installation's, not "
-            "wider, and hold for open sessions. Networks are addresses or CIDR, IPv4 and IPv6, and bind the console "
-            "and all keys; changes take a second to reach every process."
+            "What is absent stays. Limits of sessions are in minutes; they can be stricter than the installation's, "
+            "not wider, and hold for open sessions. Networks are addresses or CIDR, IPv4 and IPv6, and bind the "
+            "console and all keys; changes take a second to reach every process."
         ),
         request={"application/json": SecurityChanges},
         responses=shapes.Security,
