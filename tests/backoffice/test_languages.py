@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from standalone import catalogue
+from tenants.accounts import flags
 from tenants.accounts.models import FeatureFlag, OperatorAct
 from tenants.jobs.kinds import KINDS
 from tenants.pipeline.upkeep import health
@@ -31,10 +33,20 @@ def read(client: Client, path: str, status: int = 200) -> str:
     return re.sub(r"<[^>]+>", " ", main)
 
 
+@pytest.fixture
+def some_have_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A flag of its own: what is set of a real one holds for every test that follows."""
+    monkeypatch.setitem(flags.FLAGS, "trial", flags.Flag("trial", "", default=False))
+    FeatureFlag.objects.create(name="trial", state="some", share=5)
+    yield
+    FeatureFlag.objects.filter(name="trial").delete()
+    flags.forget()
+
+
+@pytest.mark.usefixtures("some_have_it")
 def test_jobs_states_roles_and_acts_are_in_words(party: Any, operator: Client) -> None:
     job = dead(party)
     OperatorAct.objects.create(actor="x@y.z", verb="tenant.suspended", target=party.tenant.slug)
-    FeatureFlag.objects.create(name="umap-maps", state="some", share=5)
     kind = str(KINDS[job.kind].label)
     pages = {
         "jobs": f"jobs?tenant={party.tenant.slug}",

@@ -17,7 +17,7 @@ from django.db import connection
 from ml.provenance import signing
 from standalone.backup.database import snapshot
 from tenants.accounts import api_admission, keys, metering, rate_counter, services
-from tenants.accounts.models import CustomRole, Membership, Session, Tenant, User
+from tenants.accounts.models import CustomRole, Membership, Session, Tenant, TenantSecurity, User
 from tenants.accounts.sessions import SessionStore
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
@@ -108,6 +108,7 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     services.set_role(tenant=party.tenant, user=stranger.owner, role="viewer")
     for one in (party, stranger):
         CustomRole.objects.create(tenant=one.tenant, name="night", scopes=["read"])
+        TenantSecurity.objects.create(tenant=one.tenant, allowed_networks=["192.0.2.0/24"])
     before = everything(stranger)
     assert before[0]["custom_role"] == 1
     receipt = erase(party, capsys)
@@ -122,7 +123,7 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     assert (receipt["slug"], receipt["tenant"]) == (party.tenant.slug, str(party.id))
     assert (receipt["removed"]["files"], receipt["removed"]["people"]["user"]) == (4, 1)
     counted = receipt["removed"]["rows"]
-    wanted = {"generation": 2, "generation_output": 1, "custom_role": 1}
+    wanted = {"generation": 2, "generation_output": 1, "custom_role": 1, "tenant_security": 1}
     wanted |= {"asset": 1, "vector": 1, "facet": 1, "blob": 1, "dataset": 1, "membership": 2, "tenant": 1}
     assert {table: counted[table] for table in wanted} == wanted
     assert counted["audit_event"] >= 1

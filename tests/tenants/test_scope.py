@@ -92,6 +92,8 @@ def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> 
         "webhook_lane",
         # What a role of a tenant's own may do, read at log-in.
         "custom_role",
+        # From where it is opened, read before that.
+        "tenant_security",
     }
     # Keys of the installation and of tenants, sealed.
     known |= {"installation_secret"}
