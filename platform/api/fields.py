@@ -14,6 +14,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from tenants.accounts import networks
+from tenants.accounts.permissions import SCOPES
 from tenants.retrieval.model_routing import MAX_DIMENSION
 
 # More than any service takes: what they take is theirs to say.
@@ -85,6 +86,12 @@ class NetworkList(serializers.ListField):
     def __init__(self, **options: Any) -> None:
         child = Text(min_length=1, max_length=networks.MAX_LENGTH)
         super().__init__(**{"child": child, "max_length": networks.MOST, "allow_empty": True, **options})
+
+
+class ScopeList(serializers.ListField):
+    def __init__(self, **options: Any) -> None:
+        child = serializers.ChoiceField(SCOPES)
+        super().__init__(**{"child": child, "min_length": 1, "max_length": 20, **options})
 
 
 class Flag(serializers.BooleanField):

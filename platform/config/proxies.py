@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, MutableMapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+
+from tenants.accounts.networks import as_address
 
 Scope = MutableMapping[str, Any]
 Network = IPv4Network | IPv6Network
@@ -55,11 +57,7 @@ def plain_address(text: str) -> str:
     text = text.strip()
     if ported := _WITH_PORT.fullmatch(text):
         text = ported[1] or ported[2] or ""
-    try:
-        found: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return ""
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    return as_address(text.partition("%")[0]) or ""
 
 
 class TrustedProxies:

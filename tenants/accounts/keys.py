@@ -292,25 +292,26 @@ def live_keys_by_maker() -> dict[uuid.UUID, list[ApiKey]]:
     return made
 
 
-def forget(prefix: str) -> None:
-    """Make every process look the key up anew.
+def forget(*prefixes: str) -> None:
+    """Make every process look these keys up anew.
 
     A marker, not a deletion: a look-up that read the row just before it changed must not cache the old answer.
     """
-    _recent.pop(prefix, None)
+    for prefix in prefixes:
+        _recent.pop(prefix, None)
     # With Valkey away nothing is cached either; entries written before it left expire by themselves.
     with contextlib.suppress(Unavailable):
         pipe = client().pipeline(transaction=False)
-        # Also where the release before looks, as long as it runs beside this one.
-        for name in (cache_key(prefix), f"key:{prefix}"):
-            pipe.set(name, b"{}", ex=CACHE_S)
+        for prefix in prefixes:
+            # Also where the release before looks, as long as it runs beside this one.
+            for name in (cache_key(prefix), f"key:{prefix}"):
+                pipe.set(name, b"{}", ex=CACHE_S)
         pipe.execute()
 
 
 def forget_tenant(tenant_id: uuid.UUID) -> None:
     """Make every process look all keys of a tenant up anew."""
-    for prefix in KeyDigest.objects.filter(tenant=tenant_id).values_list("prefix", flat=True):
-        forget(prefix)
+    forget(*KeyDigest.objects.filter(tenant=tenant_id).values_list("prefix", flat=True))
 
 
 def cache_key(prefix: str) -> str:

@@ -33,10 +33,10 @@ def scopes_in(tenant_id: uuid.UUID, role: str) -> frozenset[str]:
     return frozenset(found or ()) - {ADMIN}
 
 
-def list_roles(tenant_id: uuid.UUID | None = None) -> list[Role]:
-    """The active tenant's, or another one's, built-in ones first."""
+def list_roles() -> list[Role]:
+    """The active tenant's, built-in ones first."""
     built_in = [Role(name, _in_order(scopes), built_in=True) for name, scopes in ROLES.items()]
-    made = CustomRole.objects.filter(tenant=tenant_id or current_tenant_id()).order_by("name")
+    made = CustomRole.objects.filter(tenant=current_tenant_id()).order_by("name")
     return [*built_in, *(Role(row.name, _in_order(row.scopes), row.description) for row in made)]
 
 

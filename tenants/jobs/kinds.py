@@ -78,6 +78,13 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {}
+
+
+def name_of(kind: str) -> str:
+    """What a kind is called for people; one of another release has no label here."""
+    return str(KINDS[kind].label) if kind in KINDS else kind.replace("_", " ").capitalize()
+
+
 # Called in the transaction that ends a job, whatever its kind and however it ends.
 ON_EVERY_END: list[OnEnd] = []
 

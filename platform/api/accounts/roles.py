@@ -6,19 +6,18 @@ from typing import Any, cast
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.accounts.people import People
 from api.components import page_of
-from api.fields import Body, Text
+from api.fields import Body, ScopeList, Text
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import refuse_unknown
 from api.schema import IDEMPOTENCY
 from tenants.accounts import shapes
 from tenants.accounts.models import CustomRole
-from tenants.accounts.permissions import ADMIN, SCOPES
+from tenants.accounts.permissions import ADMIN
 from tenants.accounts.roles import Role, list_roles
 from tenants.people import roles
 from tenants.scope import tenant_scope
@@ -26,15 +25,13 @@ from tenants.scope import tenant_scope
 
 class RoleChanges(Body):
     description = Text(required=False, allow_blank=True, max_length=roles.MAX_DESCRIPTION)
-    scopes = serializers.ListField(
-        child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20, required=False
-    )
+    scopes = ScopeList(required=False)
 
 
 class NewRole(Body):
     name = Text(min_length=2, max_length=39)
     description = Text(required=False, allow_blank=True, max_length=roles.MAX_DESCRIPTION)
-    scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
+    scopes = ScopeList()
 
 
 def role_shape(role: Role | CustomRole) -> shapes.Role:

@@ -16,14 +16,14 @@ from rest_framework.response import Response
 
 from api.auth import key_of
 from api.components import page_of
-from api.fields import Body, NetworkList, Text, Whole
+from api.fields import Body, NetworkList, ScopeList, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts import keys, metering, origins, quotas, shapes
 from tenants.accounts.models import ApiKey, KeyDigest, Tenant
-from tenants.accounts.permissions import ADMIN, READ, SCOPES
+from tenants.accounts.permissions import ADMIN, READ
 from tenants.datasets import scanning
 from tenants.errors import Invalid
 from tenants.events.services import record
@@ -34,7 +34,7 @@ MAX_NAME = 100
 
 class NewKey(Body):
     name = Text(max_length=MAX_NAME)
-    scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
+    scopes = ScopeList()
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
     networks = NetworkList(required=False)
     rate_per_minute = Whole(required=False, allow_null=True, min_value=1, max_value=keys.MAX_RATE)
@@ -113,7 +113,7 @@ class Keys(Resource):
 
 
 def shown_once(key: ApiKey, token: str) -> Answer:
-    shown = key_shape(key, KeyDigest.objects.get(key_id=key.id))
+    shown = key_shape(key, keys.digest_of(key))
     return Answer.of(201, shapes.NewKey(**asdict(shown), token=token), withheld="token")
 
 

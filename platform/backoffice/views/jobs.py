@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from backoffice.access import Request, acting_operator, operators, page
 from backoffice.paging import SIZE
 from tenants.errors import ServiceError
-from tenants.jobs.kinds import KINDS
+from tenants.jobs.kinds import KINDS, name_of
 from tenants.pipeline.upkeep import job_figures, operator_acts
 
 # Of the page: which jobs, and what the list is called.
@@ -54,9 +54,7 @@ def index(request: Request) -> HttpResponse:
 @operators()
 def job(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
     found = job_figures.get_job(slug, job_id)
-    # A kind that another release knows has no name here.
-    title = KINDS[found.kind].label if found.kind in KINDS else found.kind
-    return page(request, "job.html", {"title": title, "job": found})
+    return page(request, "job.html", {"title": name_of(found.kind), "job": found})
 
 
 @operators(methods=("POST",))

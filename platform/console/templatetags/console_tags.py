@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from console import labels
 from console.generations.labels import generator_message_of, reason_of
 from console.kept_sentences import translated_sentence
-from tenants.jobs.kinds import KINDS
+from tenants.jobs.kinds import name_of
 from tenants.retrieval.query import Highlight
 
 register = template.Library()
@@ -110,7 +110,7 @@ def label(code: Any, table: str) -> str:
 
 @register.filter
 def kind_name(kind: str) -> str:
-    return str(KINDS[kind].label) if kind in KINDS else kind.replace("_", " ").capitalize()
+    return name_of(kind)
 
 
 @register.filter

@@ -40,7 +40,7 @@ class Command(BaseCommand):
             given = os.environ.get("OWNER_PASSWORD")
             if given:
                 passwords.check(given, User(email=options["owner"]), (tenant.name, tenant.slug))
-            # Of 96 bits that chance chose: one in thousands looks like a walk over the keys, and is none to guess.
+            # Of 96 bits that chance chose, it needs no comparison with what people choose.
             password = given or secrets.token_urlsafe(12)
             owner = services.create_user(email=options["owner"], password=password)
             self.stdout.write(f"owner     {owner.email}\npassword  {password}")
