@@ -14,7 +14,7 @@ from tenants.events import deliveries, notices, quota_watch
 from tenants.jobs import notify_workers
 from tenants.jobs.kinds import QUEUES
 from tenants.moderation.record import seals
-from tenants.people import impersonation, invitations
+from tenants.people import approvals, impersonation, invitations
 from tenants.pipeline.upkeep import operator_acts, periodic
 from workers.base import JobTask, LetterTask, places, run_next
 
@@ -91,6 +91,11 @@ def mail_invitation(invitation_id: str) -> None:
 @shared_task(name="workers.mail_reset", base=LetterTask)
 def mail_reset(email: str) -> None:
     passwords.mail_reset_link(email=email)
+
+
+@shared_task(name=approvals.TASK, base=LetterTask)
+def mail_operator_request(request_id: str) -> None:
+    approvals.mail_request(uuid.UUID(request_id))
 
 
 @shared_task(name="workers.mail_webhook_disabled", base=LetterTask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
+from api.accounts.operator_requests import OneOperatorRequest, OperatorRequests
 from api.accounts.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
 from api.accounts.roles import OneRole, Roles
 from api.accounts.security import Security
@@ -93,6 +94,8 @@ urlpatterns = [
     path("keys/<id:key_id>", OneKey.as_view(), name="key"),
     path("keys/<id:key_id>/rotate", RotateKey.as_view(), name="rotate"),
     path("security", Security.as_view(), name="security"),
+    path("operator-requests", OperatorRequests.as_view(), name="operator-requests"),
+    path("operator-requests/<id:request_id>", OneOperatorRequest.as_view(), name="operator-request"),
     path("members", Members.as_view(), name="members"),
     path("members/<id:member_id>", OneMember.as_view(), name="member"),
     path("invitations", Invitations.as_view(), name="invitations"),

@@ -11,6 +11,7 @@ from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, TEXTAREA_CLASSES
 
 from tenants.accounts.models import METADATA, METADATA_DEFAULT, RATE, RESOURCES, Acting, FeatureFlag, Plan
 from tenants.accounts.operators import MAX_REASON
+from tenants.people import approvals
 
 NAMES = {
     "requests": gettext_lazy("Requests a month"),
@@ -199,6 +200,18 @@ class ActForm(ReasonForm):
         choices=Acting.Access.choices, initial=Acting.Access.READ, label=gettext_lazy("What you may do")
     )
     field_order = ["reason", "access"]
+
+
+class ApprovalForm(ActForm):
+    """What a tenant's owners are asked for."""
+
+    minutes = forms.IntegerField(
+        min_value=approvals.LEAST_MINUTES,
+        max_value=approvals.MOST_MINUTES,
+        initial=60,
+        label=gettext_lazy("Minutes"),
+    )
+    field_order = ["reason", "access", "minutes"]
 
 
 class FlagForm(OptionalReasonForm):

@@ -31,6 +31,7 @@ urlpatterns = [
     path("tenants/<slug:slug>/exports/<uuid:export_id>", exports.content, name="tenant-export-content"),
     path("tenants/<slug:slug>/delete", erasures.delete, name="tenant-delete"),
     path("tenants/<slug:slug>/act", impersonation.begin, name="tenant-act"),
+    path("tenants/<slug:slug>/ask", impersonation.ask, name="tenant-ask"),
     path("stop-acting", impersonation.stop, name="stop-acting"),
     path("erasures", erasures.index, name="erasures"),
     path("erasures/<uuid:erasure_id>", erasures.receipt, name="erasure"),

@@ -19,7 +19,9 @@ from console.access import Request, needs, page
 from console.charts import Bar, bars_of
 from console.presenters import job_lines
 from tenants.accounts import metering, quotas
+from tenants.accounts.models import Tenant
 from tenants.accounts.permissions import ADMIN, MODERATE, READ, TRAIN
+from tenants.accounts.security import security_of
 from tenants.datasets import selectors as datasets
 from tenants.events.models import Webhook
 from tenants.ids import first_id_of
@@ -28,6 +30,7 @@ from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel, Promotion
 from tenants.moderation.models import Review
 from tenants.moderation.reviews.cases import WAITING
+from tenants.people import approvals
 from tenants.retrieval.models import IndexGeneration
 
 DAYS = (7, 30)
@@ -100,7 +103,7 @@ class AttentionItem:
 
 
 def attention_items(
-    scopes: Collection[str], datasets: Iterable[Any], quotas: dict[str, dict[str, Any]]
+    tenant: Tenant, scopes: Collection[str], datasets: Iterable[Any], quotas: dict[str, dict[str, Any]]
 ) -> list[AttentionItem]:
     """What a person with these scopes can do something about, the broken first. In the tenant's scope."""
     found = [*_failed_assets(datasets), *_failed_jobs(), *_damaged_indexes(), *_nearly_used_quotas(quotas)]
@@ -110,6 +113,7 @@ def attention_items(
         found += _waiting_models()
     if ADMIN in scopes:
         found += _disabled_webhooks()
+        found += _waiting_operators(tenant)
     return sorted(found, key=lambda one: not one.broken)
 
 
@@ -191,6 +195,19 @@ def _disabled_webhooks() -> Iterator[AttentionItem]:
         )
 
 
+def _waiting_operators(tenant: Tenant) -> Iterator[AttentionItem]:
+    # Who asks for no approval pays no query for it.
+    if not security_of(tenant).operator_approval:
+        return
+    if number := approvals.count_waiting():
+        words = ngettext(
+            "%(count)s operator asks for an owner’s approval",
+            "%(count)s operators ask for an owner’s approval",
+            number,
+        )
+        yield AttentionItem(words % {"count": number}, reverse("console:security-operators"), "shield-lock")
+
+
 def _count_capped(rows: QuerySet) -> int:
     """How many there are; MANY + 1 for more."""
     return rows.order_by()[: MANY + 1].count()
@@ -222,7 +239,7 @@ def show(request: Request) -> HttpResponse:
             "quotas": [_bar(name, entry) for name, entry in usage.items() if _is_relevant(entry)],
             "jobs": job_lines(list(jobs.list_jobs()[:RECENT_JOBS])),
             "queue": _queue(),
-            "concerns": attention_items(request.workspace.scopes, rows, usage),
+            "concerns": attention_items(request.workspace.tenant, request.workspace.scopes, rows, usage),
             "days": days,
             "spans": DAYS,
             "series": series,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from ml.normalization import normalize
-from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct
+from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct, OperatorRequest
 from tenants.scope import TenantModel
 
 RESOURCES = ("requests", "assets", "bytes", "vectors", "generations", "cpu_s", "gpu_s")
@@ -86,6 +86,8 @@ class TenantSecurity(models.Model):
     session_max_minutes = models.PositiveIntegerField(null=True, blank=True)
     # From where people and keys come in (`networks`); None: from anywhere.
     allowed_networks = models.JSONField(null=True, blank=True)
+    # Whether operators need an owner's approval (`tenants.people.approvals`).
+    operator_approval = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "tenant_security"
@@ -358,6 +360,7 @@ __all__ = [
     "KeyDigest",
     "Membership",
     "OperatorAct",
+    "OperatorRequest",
     "Plan",
     "QuotaCounter",
     "RecoveryCode",

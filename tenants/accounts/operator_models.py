@@ -55,6 +55,46 @@ class Acting(models.Model):
         return self.ended_at is not None or self.until <= timezone.now()
 
 
+class OperatorRequest(models.Model):
+    """An operator asks a tenant for its approval, and its answer (global; every read names the tenant).
+
+    What is asked never changes: who asks for something else makes another one, so that nobody approves what they have
+    not read.
+    """
+
+    class Answer(models.TextChoices):
+        APPROVED = "approved"
+        DENIED = "denied"
+        REVOKED = "revoked"
+
+    # `state` of one that waits, and of one that was not answered in time or has come to its end.
+    PENDING, EXPIRED = "pending", "expired"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.CASCADE, related_name="+")
+    operator = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
+    access = models.CharField(max_length=4, choices=Acting.Access.choices)
+    reason = models.CharField(max_length=300)
+    minutes = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Until when it can be answered; once approved, until when it holds.
+    until = models.DateTimeField()
+    answer = models.CharField(max_length=8, choices=Answer.choices, blank=True, default="")
+    # In the words of the tenant's audit log.
+    answered_by = models.CharField(max_length=100, blank=True, default="")
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "operator_request"
+        indexes = [models.Index(fields=["tenant", "-id"], name="operator_request_of_tenant")]
+
+    @property
+    def state(self) -> str:
+        if self.answer in ("", self.Answer.APPROVED) and self.until <= timezone.now():
+            return self.EXPIRED
+        return self.answer or self.PENDING
+
+
 class FeatureFlag(models.Model):
     """How a flag that the code knows is set here; where there is no row, the flag has its default."""
 

@@ -61,6 +61,19 @@ class Security(Shape, kw_only=True):
     sessions: Annotated[SessionLimits, Doc("What is in force: the stricter of the installation's and these.")]
 
 
+class OperatorRequest(Shape, kw_only=True):
+    id: str
+    operator: Annotated[str, Doc("The operator's e-mail address.")]
+    access: Annotated[str, Choices(("read", "full")), Doc("`read`: look only; `full`: look and change.")]
+    reason: str
+    minutes: int
+    state: Annotated[str, Choices(("pending", "approved", "denied", "revoked", "expired"))]
+    until: Annotated[dt.datetime, Doc("Until when it can be answered; once approved, until when it holds.")]
+    answered_by: Annotated[str | None, Doc("In the words of the audit log.")]
+    answered_at: dt.datetime | None
+    created_at: dt.datetime
+
+
 class Role(Shape, kw_only=True):
     name: str
     description: Annotated[str, Doc("Empty for built-in ones.")]

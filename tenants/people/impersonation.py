@@ -19,6 +19,7 @@ from tenants.accounts.operators import Operator, checked_reason, label_of, recor
 from tenants.accounts.sessions import handle_of
 from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.events.services import record
+from tenants.people import approvals
 from tenants.people.tenancies import locked
 from tenants.scope import tenant_scope
 
@@ -31,7 +32,8 @@ ROLES = {Acting.Access.READ: "viewer", Acting.Access.FULL: "admin"}
 def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str, reason: str) -> Acting:
     """Let an operator's session act in a tenant, in place of another one where it acts.
 
-    Raises NotFound, Invalid without a reason, NotAllowed where the tenant has not got it, Conflict for a suspended one.
+    Raises NotFound, Invalid without a reason, NotAllowed where the tenant has not got it or has not approved it,
+    Conflict for a suspended one.
     """
     if access not in Acting.Access.values:
         raise Invalid(_("Choose whether to look only, or also to change."), pointer="/access")
@@ -40,14 +42,16 @@ def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str,
         raise NotAllowed(_("Nobody may act as this tenant."))
     if tenant.state != Tenant.State.ACTIVE:
         raise Conflict(_("This tenant is suspended. Resume it first."))
+    approved = approvals.check(tenant, by, access)
     end(user=user, session_key=session_key, by=by)
+    until = timezone.now() + LIFETIME
     row = Acting.objects.create(
         tenant=tenant,
         operator=user,
         session=handle_of(session_key),
         access=access,
         reason=reason,
-        until=timezone.now() + LIFETIME,
+        until=min(until, approved or until),
     )
     details = {"access": access, "until": row.until.isoformat(timespec="seconds")}
     record_act(by=by, verb="acting.started", target=slug, reason=reason, details=details)

@@ -111,8 +111,11 @@ def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:
     """A link that lets a member choose a new password, where no mail server can bring it.
 
     Only for people who belong to this tenant alone: whoever holds the link can sign in as them.
+    Nor by an operator who acts in the tenant: a password outlives the acting.
     Raises NotFound, NotAllowed, Conflict where e-mail works.
     """
+    if actor.acting_id is not None:
+        raise NotAllowed(gettext("Operators make no links for members’ passwords."))
     if mail.configured():
         raise Conflict(gettext("This installation sends e-mail: people ask for a link on the sign-in page."))
     with tenant_scope(current_tenant_id()):

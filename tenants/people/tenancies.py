@@ -22,7 +22,7 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.models import TenantErasure
 from tenants.events.services import record
 from tenants.jobs import pausing
-from tenants.people import invitations
+from tenants.people import approvals, invitations
 from tenants.scope import tenant_scope
 
 MAX_NAME = 200
@@ -47,8 +47,9 @@ def open_tenant(
 
 @transaction.atomic
 def invite_owner(*, by: Operator, label: str, slug: str, email: str) -> invitations.Invited:
-    """Invite one more owner, as when the first invitation was lost. Raises NotFound, Invalid, Conflict."""
+    """Invite one more owner, as when the first invitation was lost. Raises NotFound, NotAllowed, Invalid, Conflict."""
     tenant = locked(slug)
+    approvals.check(tenant, by, approvals.FULL)
     with tenant_scope(tenant.id):
         invited = invitations.invite(actor=_as_owner(label), email=email, role="owner")
     record_act(by=by, verb="tenant.owner_invited", target=slug)

@@ -14,6 +14,7 @@ from backoffice.access import Request, acting_operator, operators, page
 from backoffice.paging import SIZE
 from tenants.errors import ServiceError
 from tenants.jobs.kinds import KINDS, name_of
+from tenants.people import approvals
 from tenants.pipeline.upkeep import job_figures, operator_acts
 
 # Of the page: which jobs, and what the list is called.
@@ -39,6 +40,7 @@ def index(request: Request) -> HttpResponse:
             "dear": job_figures.costliest,
         }[view]
         found = read(limit=SIZE)
+    approvals.hide_content(found, request.operator)
     context = {
         "title": _("Jobs"),
         "view": view,
@@ -54,6 +56,7 @@ def index(request: Request) -> HttpResponse:
 @operators()
 def job(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
     found = job_figures.get_job(slug, job_id)
+    approvals.hide_content([found], request.operator)
     return page(request, "job.html", {"title": name_of(found.kind), "job": found})
 
 

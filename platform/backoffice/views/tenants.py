@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from backoffice.access import Request, acting_operator, form_data, operators, page
 from backoffice.forms import (
     ActForm,
+    ApprovalForm,
     LimitsForm,
     NewTenantForm,
     OptionalReasonForm,
@@ -21,8 +22,8 @@ from backoffice.forms import (
 )
 from backoffice.paging import page_of
 from tenants.accounts.models import Plan, Tenant
-from tenants.errors import Conflict, Invalid
-from tenants.people import tenancies
+from tenants.errors import Conflict, Invalid, NotAllowed
+from tenants.people import approvals, tenancies
 from tenants.pipeline.upkeep import tenant_figures
 
 # What a form of the page of a tenant is called, and how it is made.
@@ -33,6 +34,7 @@ FORMS: dict[str, Any] = {
     "limits": LimitsForm,
     "owner": OwnerForm,
     "act": ActForm,
+    "ask": ApprovalForm,
 }
 
 
@@ -87,7 +89,12 @@ def show(request: Request, slug: str, status: int = 200, **bound: object) -> Htt
         "limits": LimitsForm(initial={n: "none" if v is None else v for n, v in row.exceptions.items()}),
         **bound,
     }
+    approvals.hide_content(figures.failed, request.operator)
     context = {"title": row.name, "tenant": row, "figures": figures, "forms": forms}
+    if approvals.is_required(row):
+        context["asks"] = True
+        context["asked"] = approvals.latest_request(row, request.operator)
+        context["approved"] = approvals.approved_until(row, request.operator)
     return page(request, "tenant.html", context, status=status)
 
 
@@ -152,6 +159,6 @@ def invite_owner(request: Request, slug: str) -> HttpResponse:
                 **acting_operator(request), slug=slug, email=form.cleaned_data["email"]
             )
             return _created(request, invited.invitation.tenant, invited)
-        except (Invalid, Conflict) as error:
+        except (Invalid, Conflict, NotAllowed) as error:
             form.refuse(error)
     return show(request, slug, status=422, owner=form)

@@ -67,13 +67,13 @@ def _ended() -> QuerySet[Job]:
 
 
 def _shown(rows: QuerySet[Job], limit: int) -> list[Job]:
-    return list(rows.select_related("tenant").defer("traceback", "arguments", "result")[:limit])
+    return list(rows.select_related("tenant__security").defer("traceback", "arguments", "result")[:limit])
 
 
 def get_job(slug: str, job_id: uuid.UUID) -> Job:
     """One job with its traceback. Raises NotFound."""
     with operator_scope("look at a job"):
-        job = Job.objects.select_related("tenant").filter(pk=job_id, tenant__slug=slug).first()
+        job = Job.objects.select_related("tenant__security").filter(pk=job_id, tenant__slug=slug).first()
     if job is None:
         raise NotFound(_("There is no such job."))
     return job

@@ -17,7 +17,7 @@ from tenants.events.models import TenantErasure
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.people import tenancies
+from tenants.people import approvals, tenancies
 from tenants.people.tenancies import locked
 from tenants.pipeline.care import tenant_erasure
 from tenants.pipeline.transfer import exports
@@ -31,8 +31,9 @@ TASK = "workers.erase_tenant"
 
 @transaction.atomic
 def request_export(*, by: Operator, label: str, slug: str, with_vectors: bool) -> Job:
-    """Queue an export of a tenant, also of a suspended one. Raises NotFound, Conflict while one is being made."""
+    """Queue an export of a tenant, also of a suspended one. Raises NotFound, NotAllowed, Conflict while one is made."""
     tenant = locked(slug)
+    approvals.check(tenant, by, approvals.FULL)
     with tenant_scope(tenant.id):
         _export, job = exports.request_export(with_vectors=with_vectors, actor=label)
     record_act(by=by, verb="tenant.exported", target=slug, details={"vectors": with_vectors})
@@ -41,8 +42,9 @@ def request_export(*, by: Operator, label: str, slug: str, with_vectors: bool) -
 
 @transaction.atomic
 def note_download(*, by: Operator, label: str, slug: str, export_id: uuid.UUID) -> None:
-    """An export that an operator downloads is seen by the tenant. Raises NotFound."""
+    """An export that an operator downloads is seen by the tenant. Raises NotFound, NotAllowed."""
     tenant = locked(slug)
+    approvals.check(tenant, by, approvals.FULL)
     record_act(by=by, verb="export.downloaded", target=slug, details={"export": str(export_id)})
     with tenant_scope(tenant.id):
         record(actor=label, verb="export.downloaded", target=str(export_id))
@@ -53,8 +55,12 @@ def note_download(*, by: Operator, label: str, slug: str, export_id: uuid.UUID) 
 
 @transaction.atomic
 def request_erasure(*, by: Operator, label: str, slug: str, reason: str) -> TenantErasure:
-    """Close a tenant for good and have it erased; the receipt fills as it goes on. Raises NotFound, Invalid."""
+    """Close a tenant for good and have it erased; the receipt fills as it goes on.
+
+    Raises NotFound, NotAllowed, Invalid.
+    """
     reason, tenant = checked_reason(reason), locked(slug)
+    approvals.check(tenant, by, approvals.FULL)
     receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
     tenancies.close(tenant)
     record_act(by=by, verb="tenant.erased", target=slug, reason=reason, details={"receipt": str(receipt.id)})

@@ -97,7 +97,7 @@ class Figures:
 
 def get_tenant(slug: str) -> Tenant:
     """Raises NotFound."""
-    tenant = Tenant.objects.select_related("plan").filter(slug=slug).first()
+    tenant = Tenant.objects.select_related("plan", "security").filter(slug=slug).first()
     if tenant is None:
         raise NotFound(_("There is no such tenant."))
     return tenant
@@ -108,7 +108,8 @@ def figures_of(slug: str) -> Figures:
     tenant = get_tenant(slug)
     with tenant_scope(tenant.id):
         used = {name: values["used"] or 0 for name, values in quotas.summary().items()}
-        failed = list(Job.objects.filter(state=Job.State.FAILED).order_by("-id")[:FEW])
+        jobs = Job.objects.filter(state=Job.State.FAILED).select_related("tenant__security")
+        failed = list(jobs.order_by("-id")[:FEW])
         recent_exports = list(exports.list_exports()[:FEW])
     live = Q(revoked_at=None)
     keys = KeyDigest.objects.filter(tenant=tenant).aggregate(
