@@ -21,6 +21,8 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.signals import post_save
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -274,6 +276,16 @@ def revoke_keys_beyond(*, maker_id: uuid.UUID, scopes: frozenset[str]) -> list[A
         for key in ended:
             revoke_key(key_id=key.id)
     return ended
+
+
+@receiver(post_save, sender=User)
+def revoke_keys_of_inactive(instance: User, **_: object) -> None:
+    """Who may not sign in any more has no key that works either; being let in again does not bring them back."""
+    if instance.is_active:
+        return
+    for tenant_id in Membership.objects.filter(user=instance).values_list("tenant_id", flat=True):
+        with tenant_scope(tenant_id):
+            revoke_keys_beyond(maker_id=instance.pk, scopes=frozenset())
 
 
 def maker_of(key_id: uuid.UUID | str) -> User | None:

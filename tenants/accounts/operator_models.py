@@ -59,7 +59,7 @@ class OperatorRequest(models.Model):
     """An operator asks a tenant for its approval, and its answer (global; every read names the tenant).
 
     What is asked never changes: who asks for something else makes another one, so that nobody approves what they have
-    not read.
+    not read. Who answered stands in the tenant's audit log.
     """
 
     class Answer(models.TextChoices):
@@ -80,9 +80,6 @@ class OperatorRequest(models.Model):
     # Until when it can be answered; once approved, until when it holds.
     until = models.DateTimeField()
     answer = models.CharField(max_length=8, choices=Answer.choices, blank=True, default="")
-    # In the words of the tenant's audit log.
-    answered_by = models.CharField(max_length=100, blank=True, default="")
-    answered_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "operator_request"

@@ -69,8 +69,6 @@ class OperatorRequest(Shape, kw_only=True):
     minutes: int
     state: Annotated[str, Choices(("pending", "approved", "denied", "revoked", "expired"))]
     until: Annotated[dt.datetime, Doc("Until when it can be answered; once approved, until when it holds.")]
-    answered_by: Annotated[str | None, Doc("In the words of the audit log.")]
-    answered_at: dt.datetime | None
     created_at: dt.datetime
 
 

@@ -151,8 +151,8 @@ def _locked_request(actor: Actor, request_id: uuid.UUID) -> OperatorRequest:
 
 
 def _note_answer(row: OperatorRequest, actor: Actor, given: OperatorRequest.Answer) -> None:
-    row.answer, row.answered_by, row.answered_at = given, actor.label[:100], timezone.now()
-    row.save(update_fields=["answer", "answered_by", "answered_at", "until"])
+    row.answer = given
+    row.save(update_fields=["answer", "until"])
     details = {"operator": row.operator.email, "access": row.access}
     if given == OperatorRequest.Answer.APPROVED:
         details["until"] = row.until.isoformat(timespec="seconds")

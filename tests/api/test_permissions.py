@@ -26,6 +26,7 @@ from tenants.accounts.models import (
     Invitation,
     KeyDigest,
     Membership,
+    OperatorRequest,
     QuotaCounter,
     Tenant,
     UsageDay,
@@ -120,6 +121,9 @@ TABLE = (
     Row("POST", "invitations", "admin", 201, {"email": "ann@people.example", "role": "viewer"}),
     Row("DELETE", "invitations/{invitation_id}", "admin", 204),
     Row("POST", "invitations/{invitation_id}/link", "admin", 201),
+    Row("GET", "operator-requests", "admin", 200),
+    # The keys of this table have no maker; one that an owner made answers (tests/backoffice/test_approvals.py).
+    Row("PATCH", "operator-requests/{request_id}", "admin", 403, {"answer": "deny"}),
     Row("GET", "roles", "admin", 200),
     Row("POST", "roles", "admin", 201, {"name": "new-role", "scopes": ["read"]}, room=("name",)),
     Row("PATCH", "roles/{name}", "admin", 200, {"scopes": ["read", "write"]}),
@@ -371,6 +375,15 @@ def build_people(party: Party) -> dict[str, str]:
     }
 
 
+def build_operator_request(party: Party) -> dict[str, str]:
+    operator = User.objects.create(email=f"o-{uuid.uuid4().hex}@operators.example", is_staff=True)
+    until = timezone.now() + dt.timedelta(days=1)
+    made = OperatorRequest.objects.create(
+        tenant=party.tenant, operator=operator, access="read", reason="Ticket 12.", minutes=60, until=until
+    )
+    return {"request_id": str(made.id)}
+
+
 def build_role(party: Party) -> dict[str, str]:
     """The only one, under a name that no request makes."""
     with tenant_scope(party.id):
@@ -540,6 +553,7 @@ def build_generations(party: Party) -> dict[str, str]:
 BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
     build_people: ("key_id", "member_id", "invitation_id"),
+    build_operator_request: ("request_id",),
     build_role: ("name",),
     build_upload: ("upload_id",),
     build_import: ("import_id",),

@@ -14,7 +14,7 @@ from django.urls import URLPattern, reverse
 from django.utils import timezone
 
 from console.urls import urlpatterns
-from tenants.accounts.models import Membership, Tenant
+from tenants.accounts.models import Membership, OperatorRequest, Tenant
 from tenants.accounts.permissions import ROLES, Actor, scopes_of
 from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
@@ -57,7 +57,7 @@ from tenants.scope import tenant_scope
 from tests.conftest import Party, new_party
 from tests.console.auditing import audited, flag_of
 from tests.tenants.learning.world import new_model
-from tests.tenants.people import new_member
+from tests.tenants.people import new_member, new_user
 from tests.tenants.reviewing import ANN, make_world
 
 pytestmark = pytest.mark.guard
@@ -228,6 +228,9 @@ TABLE = [
     ("security", "POST", "admin"),
     ("security-networks", "GET", "admin"),
     ("security-networks", "POST", "admin"),
+    ("security-operators", "GET", "admin"),
+    ("security-operators", "POST", "admin"),
+    ("operator-answer", "POST", "admin"),
     ("people", "GET", "admin"),
     ("people-invite", "POST", "admin"),
     ("people-second-factor", "POST", "admin"),
@@ -270,6 +273,7 @@ class Things:
                 "export_id": Export.objects.create(job_id=added.job.id).id,
                 "user_id": new_member(party.tenant, "viewer").pk,
                 "invitation_id": _invite(party),
+                "request_id": _operator_request(party),
                 "name": roles.create_role(
                     actor=Actor("key:x", "admin"), name=f"r{secrets.token_hex(4)}", scopes=["read"]
                 ).name,
@@ -347,6 +351,12 @@ def _invite(party: Party) -> uuid.UUID:
     actor = Actor(str(party.owner.pk), "owner", party.owner.pk)
     email = f"{secrets.token_hex(4)}@people.example"
     return invitations.invite(actor=actor, email=email, role="viewer").invitation.id
+
+
+def _operator_request(party: Party) -> uuid.UUID:
+    until = timezone.now() + dt.timedelta(days=1)
+    fields = {"access": "read", "reason": "Ticket 12.", "minutes": 60, "until": until}
+    return OperatorRequest.objects.create(tenant=party.tenant, operator=new_user(), **fields).id
 
 
 def _import_of(dataset_id: uuid.UUID) -> uuid.UUID:

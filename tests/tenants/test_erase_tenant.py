@@ -13,11 +13,20 @@ from django.contrib.auth import SESSION_KEY
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.utils import timezone
 
 from ml.provenance import signing
 from standalone.backup.database import snapshot
 from tenants.accounts import api_admission, keys, metering, rate_counter, services
-from tenants.accounts.models import CustomRole, Membership, Session, Tenant, TenantSecurity, User
+from tenants.accounts.models import (
+    CustomRole,
+    Membership,
+    OperatorRequest,
+    Session,
+    Tenant,
+    TenantSecurity,
+    User,
+)
 from tenants.accounts.sessions import SessionStore
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
@@ -109,6 +118,14 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     for one in (party, stranger):
         CustomRole.objects.create(tenant=one.tenant, name="night", scopes=["read"])
         TenantSecurity.objects.create(tenant=one.tenant, allowed_networks=["192.0.2.0/24"])
+        OperatorRequest.objects.create(
+            tenant=one.tenant,
+            operator=stranger.owner,
+            access="read",
+            reason="x",
+            minutes=5,
+            until=timezone.now(),
+        )
     before = everything(stranger)
     assert before[0]["custom_role"] == 1
     receipt = erase(party, capsys)
@@ -124,6 +141,7 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     assert (receipt["removed"]["files"], receipt["removed"]["people"]["user"]) == (4, 1)
     counted = receipt["removed"]["rows"]
     wanted = {"generation": 2, "generation_output": 1, "custom_role": 1, "tenant_security": 1}
+    wanted |= {"operator_request": 1}
     wanted |= {"asset": 1, "vector": 1, "facet": 1, "blob": 1, "dataset": 1, "membership": 2, "tenant": 1}
     assert {table: counted[table] for table in wanted} == wanted
     assert counted["audit_event"] >= 1

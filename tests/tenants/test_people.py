@@ -17,7 +17,8 @@ from tenants.accounts.models import Invitation, KeyDigest, Membership, Tenant, U
 from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.models import AuditEvent
-from tenants.people import invitations, members
+from tenants.people import invitations, members, roles
+from tenants.people.erasure import erase_user
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.people import acting, new_member, new_user, token_of
@@ -237,6 +238,50 @@ def test_what_a_demoted_person_made_reaches_no_further_than_they_do(party: Party
     assert api_admission.identify(every) is None
     assert api_admission.identify(some) is not None
     assert told == {"from": "admin", "to": "viewer", "keys_revoked": [every.split(".")[0]]}
+
+
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        ("another role", {"read"}),
+        ("a narrower role of the workspace", {"read"}),
+        ("removed", set()),
+        ("deactivated", set()),
+        ("erased", set()),
+    ],
+)
+def test_keys_lose_what_their_maker_loses(end: str, left: set[str], party: Party) -> None:
+    owner, user = acting(party.tenant, party.owner), new_member(party.tenant, "admin")
+    other = new_member(party.tenant, "admin")
+    with tenant_scope(party.id):
+        if end == "a narrower role of the workspace":
+            roles.create_role(actor=owner, name="night", scopes=["read", "write"])
+            members.change_role(actor=owner, user_id=user.pk, role="night")
+        made = {
+            name: keys.create_key(name="k", scopes=scopes, created_by=maker)[1]
+            for name, scopes, maker in (
+                ("write", ["read", "write"], user),
+                ("read", ["read"], user),
+                ("others", ["read", "write"], other),
+            )
+        }
+        assert all(api_admission.identify(token) for token in made.values())
+        if end == "another role":
+            members.change_role(actor=owner, user_id=user.pk, role="viewer")
+        elif end == "a narrower role of the workspace":
+            roles.change_role_definition(actor=owner, name="night", scopes=["read"])
+        elif end == "removed":
+            members.remove_member(actor=owner, user_id=user.pk)
+    if end == "deactivated":
+        user.is_active = False
+        user.save()
+    elif end == "erased":
+        erase_user(user=user)
+    assert {name for name, token in made.items() if api_admission.identify(token)} == {*left, "others"}
+    user.is_active = True
+    if end == "deactivated":
+        user.save()
+    assert {name for name, token in made.items() if api_admission.identify(token)} == {*left, "others"}
 
 
 # --- Invitations ---

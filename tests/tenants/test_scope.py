@@ -98,7 +98,7 @@ def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> 
     # Keys of the installation and of tenants, sealed.
     known |= {"installation_secret"}
     # The operators': who acts where, and for whom a feature is on.
-    known |= {"acting", "flag_tenant"}
+    known |= {"acting", "flag_tenant", "operator_request"}
     assert named - scoped == known
 
 

@@ -78,8 +78,6 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "minutes": 60,
         "state": "approved",
         "until": "2026-12-02T20:02:11.090Z",
-        "answered_by": "01a2380c-22c6-73a0-893b-02e5405d4967",
-        "answered_at": "2026-12-02T19:02:11.090Z",
         "created_at": "2026-12-02T18:54:44.800Z",
     },
     "Role": {

@@ -36,8 +36,6 @@ def request_shape(row: OperatorRequest) -> shapes.OperatorRequest:
         minutes=row.minutes,
         state=row.state,
         until=row.until,
-        answered_by=row.answered_by or None,
-        answered_at=row.answered_at,
         created_at=row.created_at,
     )
 

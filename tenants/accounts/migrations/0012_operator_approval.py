@@ -28,8 +28,6 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('until', models.DateTimeField()),
                 ('answer', models.CharField(blank=True, choices=[('approved', 'Approved'), ('denied', 'Denied'), ('revoked', 'Revoked')], default='', max_length=8)),
-                ('answered_by', models.CharField(blank=True, default='', max_length=100)),
-                ('answered_at', models.DateTimeField(blank=True, null=True)),
                 ('operator', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.tenant')),
             ],
