@@ -87,3 +87,39 @@ def test_the_fleet_shows_the_workers_that_run(operator: Any) -> None:
     operator.goto("/operator/fleet")
     expect(operator.get_by_text(re.compile("worker-embed@"))).to_be_visible()
     expect(operator.get_by_role("row", name=re.compile("^embed"))).to_be_visible()
+
+
+def test_an_owner_approves_and_revokes(
+    operator: Any, stack: Any, clinic: dict[str, Any], browser: Any
+) -> None:
+    theirs = browser.new_context(base_url=stack.base_url).new_page()
+    theirs.goto("/")
+    enter(theirs, clinic["user"], clinic["password"])
+    expect(theirs.get_by_role("heading", name="Overview")).to_be_visible()
+    theirs.goto("/security")
+    theirs.get_by_role("link", name="Operators", exact=True).click()
+    theirs.get_by_role("button", name="Require approval").click()
+    expect(theirs.get_by_text("Operators need an owner’s approval from now on.")).to_be_visible()
+    try:
+        operator.goto(f"/operator/tenants/{SLUG}")
+        asked = operator.locator("form[action$='/ask']")
+        asked.get_by_label("Reason").fill("Ticket 12: a search that finds nothing.")
+        asked.get_by_role("button", name="Ask", exact=True).click()
+        expect(operator.get_by_text("no owner has answered yet")).to_be_visible()
+        expect(operator.locator("form[action$='/act']")).to_have_count(0)
+        theirs.goto("/")
+        theirs.get_by_role("link", name="1 operator asks for an owner’s approval").click()
+        theirs.get_by_role("button", name="Approve the request of").click()
+        expect(theirs.get_by_role("button", name="Revoke the approval of")).to_be_visible()
+        operator.reload()
+        operator.locator("form[action$='/act']").get_by_label("Reason").fill("Ticket 12.")
+        operator.get_by_role("button", name="Act as this tenant").click()
+        expect(operator.get_by_role("region", name="Acting for another")).to_be_visible()
+        theirs.get_by_role("button", name="Revoke the approval of").click()
+        expect(theirs.get_by_text("revoked", exact=True)).to_be_visible()
+        operator.goto("/datasets")
+        expect(operator.get_by_role("region", name="Acting for another")).to_have_count(0)
+    finally:
+        theirs.goto("/security/operators")
+        theirs.get_by_role("button", name="Stop requiring approval").click()
+        expect(theirs.get_by_text("Operators no longer need an approval.")).to_be_visible()
