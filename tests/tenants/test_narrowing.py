@@ -24,6 +24,7 @@ from tenants.moderation.reviews import bulk, queue
 from tenants.people import invitations, members
 from tenants.people.narrowing import narrow_member
 from tenants.retrieval import Query, search
+from tenants.retrieval.query.result_page import hydrate
 from tenants.scope import Narrowing, TenantModel, narrowed, narrowing, tenant_scope, whole_tenant
 from tests.conftest import Party
 from tests.tenants.people import acting, new_member, new_user, token_of
@@ -173,6 +174,18 @@ def test_without_a_narrowing_no_row_is_looked_up_for_a_policy(party: Party, two:
     assert calls in ([(None,)], [("",)])
 
 
+def test_prepared_statements_are_narrowed_in_a_scope_and_without_one(party: Party, two: Two) -> None:
+    with tenant_scope(party.id):
+        seen, hidden = (list(Asset.objects.filter(dataset=world.dataset)) for world in (two.seen, two.hidden))
+        Asset.objects.update(moderation="")
+    ids = [asset.id for asset in (*seen, *hidden)]
+    with narrowed(two.to):
+        assert set(hydrate(party.id, ids)) == {asset.id for asset in seen}
+        with tenant_scope(party.id):
+            assert set(hydrate(party.id, ids)) == {asset.id for asset in seen}
+    assert set(hydrate(party.id, ids)) == set(ids)
+
+
 # --- Searches ---
 
 
@@ -285,6 +298,34 @@ def test_a_flag_of_another_queue_still_holds_the_item(party: Party, two: Two) ->
         reviews.decide_review(review_id=flag.id, decision="allow", reason="Fine.", actor=ANN)
     assert two.seen.stands(audit)[0] == "review"
     assert two.seen.flags(audit)["naked"].state == "open"
+
+
+def test_an_appeal_is_not_decided_by_who_decided_in_a_queue_that_they_do_not_see_any_more(
+    party: Party, two: Two
+) -> None:
+    with tenant_scope(party.id):
+        queue.claim(review_id=two.seen_flag.id, actor=ANN)
+        reviews.decide_review(review_id=two.seen_flag.id, decision="block", reason="Rude.", actor=ANN)
+        reviews.open_appeal(audit_id=two.seen_flag.audit_id, reason="It is not.", actor=BOB)
+        appeal = Review.objects.get(kind="appeal")
+    with narrowed(Narrowing(queues=("appeal",))), tenant_scope(party.id):
+        assert queue.claim_next(actor=ANN) is None
+        with pytest.raises(NotAllowed):
+            queue.claim(review_id=appeal.id, actor=ANN)
+        taken = queue.claim_next(actor=BOB)
+        assert taken is not None
+        assert taken.id == appeal.id
+
+
+def test_a_decision_about_copies_is_not_undone_by_who_sees_a_part(party: Party, two: Two) -> None:
+    with tenant_scope(party.id):
+        queue.claim(review_id=two.seen_flag.id, actor=ANN)
+        outcome = reviews.decide_review(
+            review_id=two.seen_flag.id, decision="block", reason="Rude.", actor=ANN, block_copies=True
+        )
+    with narrowed(two.to), tenant_scope(party.id), pytest.raises(NotAllowed):
+        reviews.undo_outcome(outcome_id=outcome.id, actor=ANN, reason="No.")
+    assert two.seen.stands(_audit(party, two.seen_flag))[0] == "block"
 
 
 def test_blocking_copies_is_for_who_sees_all(party: Party, two: Two) -> None:
