@@ -422,7 +422,9 @@ class NarrowByDataset(Operation):
     def _kept(self) -> str:
         if self.dataset:
             return _IN_DATASETS.format(column=self.dataset)
-        return f'public.asset_is_seen("{self.asset}")' if self.asset else f'public.audit_is_seen("{self.audit}")'
+        return (
+            f'public.asset_is_seen("{self.asset}")' if self.asset else f'public.audit_is_seen("{self.audit}")'
+        )
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         table = from_state.apps.get_model(app_label, self.model)._meta.db_table

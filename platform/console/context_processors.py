@@ -103,7 +103,10 @@ def console(request: HttpRequest) -> dict[str, Any]:
 def _navigation(workspace: Workspace) -> list[tuple[Any, list[tuple[str, Any, str, str]]]]:
     """The groups that have an entry for the person's role, with those entries."""
     groups = (
-        (heading, [entry for entry in entries if entry[3] in workspace.scopes and _opens(workspace, entry[0])])
+        (
+            heading,
+            [entry for entry in entries if entry[3] in workspace.scopes and _opens(workspace, entry[0])],
+        )
         for heading, entries in NAVIGATION
     )
     return [(heading, entries) for heading, entries in groups if entries]

@@ -116,10 +116,6 @@ def _initial(member: Membership) -> dict[str, object]:
 
 def _said(member: Membership, to: Narrowing | None, keys: list[str]) -> str:
     who = member.user.name or member.user.email
-    said = (
-        _("%(who)s sees the whole workspace now.")
-        if to is None
-        else _("%(who)s sees what you chose now.")
-    )
+    said = _("%(who)s sees the whole workspace now.") if to is None else _("%(who)s sees what you chose now.")
     said %= {"who": who}
     return said + (_(" Revoked with it: %(keys)s.") % {"keys": ", ".join(keys)} if keys else "")

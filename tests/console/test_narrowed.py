@@ -178,8 +178,19 @@ def _fields(narrow: Narrowed) -> list[dict[str, str]]:
         {"text": "a red kettle", "hybrid": "on"},
         {"text": "a red kettle", "dataset": hidden["dataset_id"]},
         {"image_asset": hidden["asset_id"], "asset": hidden["asset_id"], "like": hidden["asset_id"]},
-        {"search": str(uuid.uuid4()), "asset": hidden["asset_id"], "kind": "click", "like": hidden["asset_id"]},
-        {"decision": "allow", "rule": "rude", "reason": "Fine.", "as_of": "", "dataset": hidden["dataset_id"]},
+        {
+            "search": str(uuid.uuid4()),
+            "asset": hidden["asset_id"],
+            "kind": "click",
+            "like": hidden["asset_id"],
+        },
+        {
+            "decision": "allow",
+            "rule": "rude",
+            "reason": "Fine.",
+            "as_of": "",
+            "dataset": hidden["dataset_id"],
+        },
         {"decision": "allow", "rule": "rude", "reason": ""},
     ]
 
@@ -315,7 +326,11 @@ def test_counts_are_of_what_is_seen(narrow: Narrowed) -> None:
 
 def test_a_picture_of_theirs_is_no_query_and_no_neighbour(narrow: Narrowed) -> None:
     http, asset = narrow.client(), narrow.theirs["asset_id"]
-    for fields in ({"image_asset": asset}, {"like": asset}, {"text": "x", "dataset": narrow.theirs["dataset_id"]}):
+    for fields in (
+        {"image_asset": asset},
+        {"like": asset},
+        {"text": "x", "dataset": narrow.theirs["dataset_id"]},
+    ):
         assert http.post("/search/results", fields, headers=HTMX).status_code == 404, fields
     near = http.get(f"/assets/{narrow.own['asset_id']}/neighbours", headers=HTMX)
     assert near.status_code == 200

@@ -30,8 +30,8 @@ DECISIONS = (ALLOW, LABEL, BLOCK)
 MAX_REASON, MAX_LABELS, MAX_LABEL = 2000, 20, 60
 
 COPIES_ELSEWHERE = gettext_noop(
-    "Copies may be in datasets that you do not see. Block this item alone, and ask somebody who sees the whole workspace "
-    "to block its copies."
+    "Copies may be in datasets that you do not see. Block this item alone, and ask somebody who sees the whole "
+    "workspace to block its copies."
 )
 OTHERS_FIRST = gettext_noop("Another flag of this item is open. Decide that one first.")
 
