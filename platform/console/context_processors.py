@@ -79,6 +79,7 @@ SECTIONS = {
     "job": "jobs",
     "webhook": "webhooks",
     "origins": "keys",
+    "member": "people",
     "role": "people",
     "roles": "people",
     "export": "data",
