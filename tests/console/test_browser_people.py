@@ -68,7 +68,11 @@ def test_inviting_joining_and_removing(signed_in: Page, guest: Page, stack: Any)
 
 
 def test_who_is_invited_to_one_dataset_sees_that_one_alone(signed_in: Page, guest: Page) -> None:
-    page, email, name = signed_in, f"bea-{secrets.token_hex(4)}@grocery.example", f"desk {secrets.token_hex(3)}"
+    page, email, name = (
+        signed_in,
+        f"bea-{secrets.token_hex(4)}@grocery.example",
+        f"desk {secrets.token_hex(3)}",
+    )
     new_dataset(page, name)
     page.goto("/people")
     page.get_by_role("button", name="Invite", exact=True).click()
