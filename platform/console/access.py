@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
@@ -25,20 +26,24 @@ from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import Membership, Tenant, User
 from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
-from tenants.accounts.permissions import MODERATE, SEARCH, Actor, scopes_of
-from tenants.accounts.roles import scopes_in
+from tenants.accounts.permissions import MODERATE, NARROWABLE, READ, SEARCH, Actor, scopes_of
+from tenants.accounts.roles import narrowing_of, scopes_in
 from tenants.accounts.security import networks_of, session_limits
-from tenants.errors import NotFound, ServiceError
+from tenants.errors import NotAllowed, NotFound, ServiceError
 from tenants.people import impersonation
-from tenants.scope import tenant_scope
+from tenants.scope import Narrowing, narrowed, tenant_scope
 
 SESSION_KEY = "tenant"
 # Tells a proxy which host has this workspace's caches warm, and nobody anything else: it is never read here.
 PLACEMENT = "tenant"
 # What looks only, although a form sends it.
 READ_ONLY_POSTS = frozenset({"search-results"})
-# Where people begin whose role does not open the first page, by what it allows.
-BEGINNINGS = ((MODERATE, "console:reviews"), (SEARCH, "console:search"))
+# Where people begin who cannot open the first page, by what their role allows.
+BEGINNINGS = ((READ, "console:datasets"), (MODERATE, "console:reviews"), (SEARCH, "console:search"))
+WHOLE_WORKSPACE = gettext_noop(
+    "This shows or changes the whole workspace, and you have access to chosen datasets and review queues only. "
+    "Ask an owner or admin for more."
+)
 View = Callable[..., HttpResponseBase]
 
 
@@ -56,13 +61,18 @@ class Workspace:
     acting: str = ""
     acting_id: uuid.UUID | None = None
     looks_only: bool = False
+    # The datasets and queues that the member sees; None: all of them.
+    narrowing: Narrowing | None = None
 
     def admits(self, request: HttpRequest) -> bool:
         """Whether it may be opened from where the request comes. Its networks bind no operator who acts in it."""
         return bool(self.acting) or admits(networks_of(self.tenant), request.META.get("REMOTE_ADDR", ""))
 
-    def open(self) -> AbstractContextManager[None]:
-        return tenant_scope(self.tenant.id)
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """A scope of the tenant, in which its rows are those that the person may see."""
+        with narrowed(self.narrowing), tenant_scope(self.tenant.id):
+            yield
 
 
 class Visit(HttpRequest):
@@ -101,8 +111,10 @@ def find_workspace(user: User, chosen: str | None) -> Workspace | None:
     if not picked:
         return None
     member = picked[0]
-    scopes = scopes_in(member.tenant_id, member.role)
-    return Workspace(member.tenant, member.role, scopes, len(memberships) > 1)
+    scopes, narrowing = scopes_in(member.tenant_id, member.role), narrowing_of(member)
+    # Of who is narrowed, what the pages that they open let them do.
+    scopes = scopes if narrowing is None else scopes & NARROWABLE
+    return Workspace(member.tenant, member.role, scopes, len(memberships) > 1, narrowing=narrowing)
 
 
 def workspace_of(request: Visit) -> Workspace | None:
@@ -122,12 +134,16 @@ def workspace_of(request: Visit) -> Workspace | None:
     )
 
 
-def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
+def needs(
+    scope: str, methods: Iterable[str] = ("GET",), narrowable: Iterable[str] = ()
+) -> Callable[[View], View]:
     """Let a view be called only by signed-in people whose role has `scope`, with one of these methods.
 
-    CSRF is checked after that, as the check reads the body: who may not come in uploads nothing.
+    Who sees chosen datasets and queues only is let in with the methods in `narrowable`: of these the view shows and
+    does nothing but what stands in rows that the database narrows. CSRF is checked after that, as the check reads the
+    body: who may not come in uploads nothing.
     """
-    allowed = tuple(methods)
+    allowed, narrow = tuple(methods), frozenset(narrowable)
 
     def decorate(view: View) -> View:
         protected = csrf_protect(view)
@@ -137,16 +153,17 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
         def guarded(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
             if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
-            refusal = _authorize(request, scope)
+            refusal = _authorize(request, scope, narrow)
             if refusal is not None:
                 return _set_headers(refusal)
             named = label_of(request.user) if request.workspace.acting else ""
-            with observe.bound(observe.acting, named):
+            with observe.bound(observe.acting, named), narrowed(request.workspace.narrowing):
                 response = _set_headers(_call_view(protected, request, *args, **kwargs))
             return _tell_placement(request, response)
 
         guarded.needs = scope  # type: ignore[attr-defined]  # for the test that walks all URLs
         guarded.methods = allowed  # type: ignore[attr-defined]
+        guarded.narrowable = narrow  # type: ignore[attr-defined]
         return guarded
 
     return decorate
@@ -156,7 +173,7 @@ def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
     return request.method in allowed or (request.method == "HEAD" and "GET" in allowed)
 
 
-def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
+def _authorize(request: Request, scope: str, narrowable: frozenset[str]) -> HttpResponseBase | None:
     """Set `request.workspace`, or say where to go instead."""
     refusal = _enter(request)
     if refusal is not None:
@@ -169,6 +186,8 @@ def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
     if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
         return _second_factor_first(request)
     observe.tenant_id.set(str(workspace.tenant.id))
+    if workspace.narrowing is not None and not _allows_method(tuple(narrowable), request):
+        return _another_beginning(request) or problems.answer(request, NotAllowed(_(WHOLE_WORKSPACE)))
     if scope not in workspace.scopes or (workspace.looks_only and not _is_read_only(request, scope)):
         return _another_beginning(request) or problems.forbidden(request, scope)
     return None
@@ -204,7 +223,7 @@ def _is_opened(request: HttpRequest) -> bool:
 
 
 def _another_beginning(request: Request) -> HttpResponseBase | None:
-    """Who is refused the first page, as its role does not read, is led to one that it opens."""
+    """Who is refused the first page, which shows the whole workspace to readers, is led to one that they open."""
     if request.resolver_match is None or request.resolver_match.url_name != "home":
         return None
     opened = (name for scope, name in BEGINNINGS if scope in request.workspace.scopes)

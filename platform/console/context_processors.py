@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import resolve, reverse
 from django.utils.translation import gettext_lazy as _
 
 from console.access import Workspace
@@ -78,6 +79,7 @@ SECTIONS = {
     "job": "jobs",
     "webhook": "webhooks",
     "origins": "keys",
+    "member": "people",
     "role": "people",
     "roles": "people",
     "export": "data",
@@ -102,10 +104,21 @@ def console(request: HttpRequest) -> dict[str, Any]:
 def _navigation(workspace: Workspace) -> list[tuple[Any, list[tuple[str, Any, str, str]]]]:
     """The groups that have an entry for the person's role, with those entries."""
     groups = (
-        (heading, [entry for entry in entries if entry[3] in workspace.scopes])
+        (
+            heading,
+            [entry for entry in entries if entry[3] in workspace.scopes and _opens(workspace, entry[0])],
+        )
         for heading, entries in NAVIGATION
     )
     return [(heading, entries) for heading, entries in groups if entries]
+
+
+def _opens(workspace: Workspace, name: str) -> bool:
+    """Whether a page is for somebody who sees chosen datasets only, if this is one."""
+    if workspace.narrowing is None:
+        return True
+    view: Any = resolve(reverse(name)).func
+    return "GET" in view.narrowable
 
 
 def _open_reviews(workspace: Workspace) -> str:

@@ -136,6 +136,7 @@ VERBS = {
     "member.joined": _("Joined"),
     "member.removed": _("Removed a member"),
     "member.role_changed": _("Changed a role"),
+    "member.narrowed": _("Changed what a member sees"),
     "member.reset_link_made": _("Made a link for a new password"),
     "invitation.revoked": _("Revoked an invitation"),
     "invitation.link_renewed": _("Made a new link for an invitation"),

@@ -12,15 +12,16 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from console import labels
+from console import labels, narrowing
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm
+from console.narrowing import Choices, NarrowingForm
 from console.presenters import actor_names
 from tenants.accounts import keys, mail
 from tenants.accounts.models import ApiKey, Invitation, Membership
 from tenants.accounts.operators import OPERATOR
-from tenants.accounts.permissions import ADMIN, may_manage
-from tenants.accounts.roles import Role, list_roles
+from tenants.accounts.permissions import ADMIN, may_manage, scopes_of
+from tenants.accounts.roles import Role, list_roles, narrowing_of
 from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.events.models import AuditEvent
 from tenants.people import invitations, members
@@ -33,16 +34,23 @@ class RoleForm(StyledForm):
 
     def __init__(self, roles: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.offer_roles(roles)
+
+    def offer_roles(self, roles: list[str]) -> None:
         offered: Any = self.fields["role"].widget
         offered.choices = [(role, labels.label_of(labels.ROLES, role)) for role in roles]
 
 
-class InviteForm(RoleForm):
+class InviteForm(RoleForm, NarrowingForm):
     email = forms.EmailField(
         label=gettext_lazy("E-mail"),
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "ann@example.org"}),
     )
     field_order = ("email", "role")
+
+    def __init__(self, roles: list[str], offered: tuple[Choices, Choices], *args: Any, **kwargs: Any) -> None:
+        NarrowingForm.__init__(self, offered, *args, **kwargs)
+        self.offer_roles(roles)
 
 
 # Verbs of the audit log under which an invitation becomes somebody's.
@@ -63,10 +71,11 @@ def _index(request: Request, context: dict[str, Any], status: int) -> HttpRespon
         offered = _offered(request, known)
         rows = [_row(request, member, made, offered) for member in members.list_members()]
         waiting = _pending_invitations(request, list(invitations.list_invitations()))
+        choices = narrowing.offered()
     shown = {
         "rows": rows,
         "invitations": waiting,
-        "invite_form": InviteForm(offered),
+        "invite_form": InviteForm(offered, choices),
         "roles": known,
         "by_mail": mail.configured(),
         "without_factor": sum(not row["second_factor"] for row in rows),
@@ -87,7 +96,8 @@ def _pending_invitations(request: Request, waiting: list[Invitation]) -> list[di
         if actor.startswith(OPERATOR):
             who = _("Operator %(email)s") % {"email": actor.removeprefix(OPERATOR)}
         reach = may_manage(request.workspace.role, one.role)
-        shown.append({"invitation": one, "inviter": who, "reach": reach})
+        narrowed = one.datasets is not None or one.queues is not None
+        shown.append({"invitation": one, "inviter": who, "reach": reach, "narrowed": narrowed})
     return shown
 
 
@@ -101,6 +111,8 @@ def _row(
         "second_factor": factor is not None and factor.confirmed_at is not None,
         "me": member.user_id == request.user.pk,
         "reach": reach,
+        "narrowed": narrowing_of(member) is not None,
+        "narrowable": reach and ADMIN not in scopes_of(member.role),
         "role_form": RoleForm(offered, initial={"role": member.role}, prefix=str(member.user_id)),
         "keys": made.get(member.user_id, []) if reach else [],
     }
@@ -115,12 +127,14 @@ def _offered(request: Request, roles: list[Role]) -> list[str]:
 def invite(request: Request) -> HttpResponse:
     """Not redirected where there is a link: it exists only in this answer."""
     with request.workspace.open():
-        offered = _offered(request, list_roles())
-    form = InviteForm(offered, request.POST)
+        form = InviteForm(_offered(request, list_roles()), narrowing.offered(), request.POST)
     if form.is_valid():
+        email, role = form.cleaned_data["email"], form.cleaned_data["role"]
         try:
             with request.workspace.open():
-                invited = invitations.invite(actor=actor_of(request), **form.cleaned_data)
+                invited = invitations.invite(
+                    actor=actor_of(request), email=email, role=role, to=form.narrowing
+                )
             return _invited(request, invited)
         except REFUSALS as error:
             form.refuse(error)

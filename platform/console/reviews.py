@@ -33,6 +33,7 @@ from tenants.moderation.models import Outcome, Review
 from tenants.moderation.reviews import MAX_LABELS, MAX_REASON, bulk, queue, serializers
 from tenants.moderation.reviews import figures as agreement
 from tenants.moderation.reviews.cases import WAITING, read_cases
+from tenants.scope import whole_tenant
 
 
 def _split_labels(text: str) -> list[str]:
@@ -163,7 +164,7 @@ SHOWN = ("waiting", "mine", "late")
 MAX_WORDS = 20_000
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def index(request: Request) -> HttpResponse:
     """The queue, the worst first; `show` narrows it to what one holds or what is late."""
     shown, actor = request.GET.get("show", ""), actor_of(request).label
@@ -196,7 +197,7 @@ def _review_lines(rows: Sequence[Review], actor: str) -> list[dict[str, Any]]:
     ]
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def claim_next(request: Request) -> HttpResponse:
     return _claim_next(request)
 
@@ -210,7 +211,7 @@ def _claim_next(request: Request) -> HttpResponse:
     return redirect("console:review", review_id=review.id)
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def claim(request: Request, review_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
@@ -220,7 +221,7 @@ def claim(request: Request, review_id: uuid.UUID) -> HttpResponse:
     return redirect("console:review", review_id=review_id)
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def release(request: Request, review_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
@@ -234,7 +235,7 @@ def release(request: Request, review_id: uuid.UUID) -> HttpResponse:
 # --- One flag --------------------------------------------------------------------------------------------
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def show(request: Request, review_id: uuid.UUID) -> HttpResponse:
     return _show(request, review_id, None, 200)
 
@@ -246,6 +247,11 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
         audit = review.audit
         shape = selectors.audit_shape(audit)
         case = read_cases([audit.id])[audit.id]
+        standing = case.standing()
+        if request.workspace.narrowing is not None:
+            with whole_tenant():
+                # By all flags of the item, also those of queues that the person does not see.
+                standing = read_cases([audit.id])[audit.id].standing()
         # A second opinion is asked for unbiased: it does not show the first.
         blind = review.kind == Review.Kind.SECOND and review.state in WAITING
         rules = rules_of(audit)
@@ -258,7 +264,7 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
             "sheet": audit_summary(audit, shape, review.asset),
             "rule": next((rule for rule in rules if rule.id == review.rule), None),
             "blind": blind,
-            "standing": None if blind else case.standing(),
+            "standing": None if blind else standing,
             "others": [] if blind else [other for other in case.reviews if other.id != review.id],
             "outcomes": [] if blind else _outcome_lines([o for o in case.outcomes if o.review == review.id]),
         }
@@ -283,7 +289,7 @@ def _item(review: Review) -> dict[str, object]:
         return {"kept": asked, "words": stream.read(MAX_WORDS).decode("utf-8", "ignore")}
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def decide(request: Request, review_id: uuid.UUID) -> HttpResponse:
     actor = actor_of(request).label
     with request.workspace.open():
@@ -312,7 +318,7 @@ def _decision_message(request: Request, outcome: Outcome) -> None:
 # --- Taking back -----------------------------------------------------------------------------------------
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
     actor = actor_of(request).label
     form = UndoForm(request.POST)
@@ -326,14 +332,14 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
             undone = reviews.undo_outcome(
                 outcome_id=outcome_id, actor=actor, reason=form.cleaned_data["reason"]
             )
-    except (Conflict, Invalid) as error:
+    except (Conflict, Invalid, NotAllowed) as error:
         messages.error(request, error.detail)
         return redirect("console:outcomes")
     messages.success(request, _("Undone. The review is in the queue again, and the item stands as before."))
     return redirect("console:review", review_id=undone.review)
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def outcomes(request: Request) -> HttpResponse:
     """What was decided last, with what can be taken back."""
     with request.workspace.open():
@@ -383,7 +389,7 @@ def figures(request: Request) -> HttpResponse:
 PATIENCE_S = 10.0
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def show_bulk(request: Request) -> HttpResponse:
     """The filter; with one the preview, which changes nothing."""
     with request.workspace.open():
@@ -413,7 +419,7 @@ def _bulk_preview(request: Request, form: BulkForm) -> dict[str, Any] | None:
     return {"found": found, "changes": changes}
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def bulk_apply(request: Request) -> HttpResponse:
     with request.workspace.open():
         form = BulkForm(list(list_datasets()), request.POST)
@@ -461,7 +467,7 @@ def _bulk_apply(request: Request, form: BulkForm) -> tuple[int, bulk.Applied]:
             return decided, done
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def undo_batch(request: Request, batch_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         if not serializers.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():

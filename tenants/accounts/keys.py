@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
 from tenants.accounts.networks import admits, are_inside, as_address, read_networks
 from tenants.accounts.permissions import SCOPES
-from tenants.accounts.roles import scopes_in
+from tenants.accounts.roles import narrowing_of, scopes_in
 from tenants.accounts.security import networks_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, MissingScope, NotAllowed, NotFound
@@ -129,6 +129,8 @@ def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
     member = Membership.objects.filter(tenant=current_tenant_id(), user=maker).first()
     if member is None or not scopes_in(member.tenant_id, member.role).issuperset(scopes):
         raise NotAllowed(_("A key cannot do more than the person who makes it."))
+    if narrowing_of(member) is not None:
+        raise NotAllowed(_("A key sees the whole workspace, and you see chosen datasets and queues only."))
 
 
 def _check_within(scopes: Iterable[str], within: Iterable[str] | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.db.models.functions import Now
@@ -138,6 +139,9 @@ class Membership(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     # A built-in one, or a CustomRole of the tenant.
     role = models.CharField(max_length=40)
+    # What the person sees of the tenant (`roles.narrowing_of`); None: all of it.
+    datasets = ArrayField(models.UUIDField(), null=True, blank=True)
+    queues = ArrayField(models.CharField(max_length=100), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -168,6 +172,9 @@ class Invitation(models.Model):
     email = models.EmailField()
     # A built-in one, or a CustomRole of the tenant.
     role = models.CharField(max_length=40)
+    # What they will see of the tenant, as in `Membership`.
+    datasets = ArrayField(models.UUIDField(), null=True, blank=True)
+    queues = ArrayField(models.CharField(max_length=100), null=True, blank=True)
     digest = models.BinaryField(max_length=32, unique=True)
     invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     # Made by an operator who acts in the tenant; it is over when that is.

@@ -24,6 +24,9 @@ ROLES: dict[str, frozenset[str]] = {
 # What roles that a tenant makes may hold: administration stays with owners and admins.
 GRANTABLE = tuple(scope for scope in SCOPES if scope != ADMIN)
 
+# What members who see chosen datasets and queues do in them, whatever more their role holds.
+NARROWABLE = frozenset({READ, SEARCH, MODERATE})
+
 # Whose roles a role may give, change and take away. The others may not touch any.
 MANAGES: dict[str, frozenset[str]] = {
     "owner": frozenset(ROLES),

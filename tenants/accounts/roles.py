@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tenants.accounts.models import CustomRole
+from tenants.accounts.models import CustomRole, Membership
 from tenants.accounts.permissions import ADMIN, ROLES, SCOPES, scopes_of
-from tenants.scope import current_tenant_id
+from tenants.scope import Narrowing, current_tenant_id
 
 # Of a role that a tenant made.
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,38}")
@@ -31,6 +31,18 @@ def scopes_in(tenant_id: uuid.UUID, role: str) -> frozenset[str]:
         return scopes_of(role)
     found = CustomRole.objects.filter(tenant=tenant_id, name=role).values_list("scopes", flat=True).first()
     return frozenset(found or ()) - {ADMIN}
+
+
+def narrowing_of(member: Membership) -> Narrowing | None:
+    """What a member sees of the tenant; None: all of it.
+
+    Administration, which only built-in roles hold, sees all. What a member was narrowed to stays in the row, and holds
+    again with another role.
+    """
+    if (member.datasets is None and member.queues is None) or ADMIN in scopes_of(member.role):
+        return None
+    datasets = None if member.datasets is None else tuple(member.datasets)
+    return Narrowing(datasets, None if member.queues is None else tuple(member.queues))
 
 
 def list_roles() -> list[Role]:

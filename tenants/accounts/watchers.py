@@ -10,7 +10,7 @@ from tenants.accounts import api_admission, flags, keys, sessions
 from tenants.accounts.models import Acting, Membership, Session, Tenant
 from tenants.accounts.networks import admits, as_address
 from tenants.accounts.permissions import READ
-from tenants.accounts.roles import scopes_in
+from tenants.accounts.roles import narrowing_of, scopes_in
 from tenants.accounts.security import networks_of, session_limits
 
 
@@ -44,7 +44,8 @@ def _is_reading_member(row: Session, tenant_id: uuid.UUID, address: str) -> bool
     member = rows.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE).first()
     if member is None or READ not in scopes_in(tenant_id, member.role):
         return False
-    if sessions.over(row, session_limits(member.tenant)):
+    # Jobs are of the whole tenant: who is narrowed follows none.
+    if narrowing_of(member) is not None or sessions.over(row, session_limits(member.tenant)):
         return False
     return admits(networks_of(member.tenant), address)
 

@@ -28,8 +28,9 @@ from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.names import check_name
+from tenants.people import narrowing
 from tenants.people.members import check_role, role_now
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.scope import Narrowing, current_tenant_id, tenant_scope
 
 LIFETIME = dt.timedelta(days=7)
 MAX_OPEN = 500
@@ -71,10 +72,11 @@ def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
     return found
 
 
-def invite(*, actor: Actor, email: str, role: str) -> Invited:
+def invite(*, actor: Actor, email: str, role: str, to: Narrowing | None = None) -> Invited:
     """Invite an address, in place of an earlier invitation to it. It does not tell whether the address is known.
 
-    What an operator who acts in the tenant makes ends with the acting.
+    `to`: what they will see of the tenant; None: all of it. What an operator who acts in the tenant makes ends with
+    the acting.
     Raises Invalid, NotAllowed for a role that the actor may not give, Conflict for a member of the tenant.
     """
     email = _checked(email)
@@ -84,6 +86,7 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
         check_role(role)
         if not may_manage(role_now(actor), role):
             raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
+        narrowing.check(to, role)
         if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
             raise Conflict(_("%(email)s belongs to this workspace already.") % {"email": email})
         for earlier in list_invitations().filter(email=email):
@@ -93,14 +96,20 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
                 _("%(open)s invitations are open. Revoke some, or wait until they are accepted.")
                 % {"open": MAX_OPEN}
             )
+        datasets, queues = narrowing.columns(to)
         invitation = Invitation.objects.create(
             tenant_id=current_tenant_id(),
             email=email,
             role=role,
+            datasets=datasets,
+            queues=queues,
             digest=links.digest(token),
             **_made_by(actor),
         )
-        record(actor=actor.label, verb="member.invited", target=str(invitation.id), details={"role": role})
+        details: dict[str, object] = {"role": role}
+        if datasets is not None or queues is not None:
+            details |= narrowing.as_kept(datasets, queues)
+        record(actor=actor.label, verb="member.invited", target=str(invitation.id), details=details)
         return _deliver(invitation, token)
 
 
@@ -241,7 +250,9 @@ def _locked_invitation(digest: bytes) -> Invitation:
 def _join(invitation: Invitation, user: User) -> None:
     # A member who was made one in another way keeps the role.
     Membership.objects.get_or_create(
-        tenant_id=invitation.tenant_id, user=user, defaults={"role": invitation.role}
+        tenant_id=invitation.tenant_id,
+        user=user,
+        defaults={"role": invitation.role, "datasets": invitation.datasets, "queues": invitation.queues},
     )
     Invitation.objects.filter(pk=invitation.pk).update(accepted_at=timezone.now())
     details = {"role": invitation.role, "invitation": str(invitation.pk)}

@@ -18,7 +18,7 @@ from tenants.accounts import keys, mail, passwords
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
 from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import Actor, may_manage
-from tenants.accounts.roles import is_known, list_roles, scopes_in
+from tenants.accounts.roles import is_known, list_roles, narrowing_of, scopes_in
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
@@ -68,8 +68,9 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
             _keep_an_owner(member)
         member.role = role
         member.save(update_fields=["role"])
-        # What the person made may not reach further than the person.
-        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=scopes_in(member.tenant_id, role))
+        # What the person made may not reach further than the person. Keys see the whole tenant.
+        reach = scopes_in(member.tenant_id, role) if narrowing_of(member) is None else frozenset()
+        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=reach)
         _revoke_invitations(member.user, role)
         details: dict[str, Any] = {"from": before, "to": role}
         if ended:

@@ -239,6 +239,8 @@ TABLE = [
     ("role-edit", "POST", "admin"),
     ("role-delete", "POST", "admin"),
     ("member-role", "POST", "admin"),
+    ("member-narrowing", "GET", "admin"),
+    ("member-narrowing", "POST", "admin"),
     ("member-reset-link", "POST", "admin"),
     ("member-remove", "POST", "admin"),
     ("invitation-revoke", "POST", "admin"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from base64 import b32decode
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.twofactor.totp import TOTP
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.console.browsing import MARKS, PATIENCE_MS
+from tests.console.browsing import MARKS, PATIENCE_MS, new_dataset
 
 pytestmark = MARKS
 
@@ -64,6 +65,43 @@ def test_inviting_joining_and_removing(signed_in: Page, guest: Page, stack: Any)
     expect(signed_in.get_by_text("The member was removed.")).to_be_visible()
     guest.goto("/account")
     expect(guest.get_by_text("No workspace chosen")).to_be_visible()
+
+
+def test_who_is_invited_to_one_dataset_sees_that_one_alone(signed_in: Page, guest: Page) -> None:
+    page, email, name = (
+        signed_in,
+        f"bea-{secrets.token_hex(4)}@grocery.example",
+        f"desk {secrets.token_hex(3)}",
+    )
+    new_dataset(page, name)
+    page.goto("/people")
+    page.get_by_role("button", name="Invite", exact=True).click()
+    dialog = page.locator("#invite")
+    dialog.get_by_label("E-mail").fill(email)
+    dialog.get_by_label("Role").select_option("reviewer")
+    dialog.get_by_text("Only chosen datasets or review queues").click()
+    dialog.get_by_label("Only these datasets").check()
+    dialog.get_by_label(name).check()
+    dialog.get_by_role("button", name="Invite").click()
+    guest.goto(page.locator("#link").inner_text())
+    guest.get_by_label("Name").fill("Bea Cole")
+    guest.get_by_label("New password").fill(PASSWORD)
+    guest.get_by_label("The same again").fill(PASSWORD)
+    guest.get_by_role("button", name="Make the account and join").click()
+    expect(guest.get_by_role("heading", name="Datasets")).to_be_visible()
+    expect(guest.locator("main tbody tr")).to_have_count(1)
+    main = guest.get_by_role("navigation", name="Main").first
+    expect(main.get_by_role("link")).to_have_text(["Search", "Datasets", "Audits", re.compile("Reviews")])
+
+    page.goto("/people")
+    page.get_by_role("button", name="Change Bea Cole").click()
+    page.get_by_role("link", name="Choose the datasets and review queues that they see").click()
+    expect(page.get_by_label(name)).to_be_checked()
+    page.get_by_label("Only these datasets").uncheck()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Bea Cole sees the whole workspace now.")).to_be_visible()
+    guest.goto("/")
+    expect(guest.get_by_role("heading", name="Overview")).to_be_visible()
 
 
 def _turn_on_second_factor(guest: Page) -> None:

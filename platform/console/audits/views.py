@@ -77,7 +77,7 @@ PAGE = 25
 RECENT = 10
 
 
-@needs(MODERATE, methods=("GET", "POST"))
+@needs(MODERATE, methods=("GET", "POST"), narrowable=("GET",))
 def index(request: Request) -> HttpResponse:
     if request.method == "POST":
         return _submit(request)
@@ -162,7 +162,7 @@ def _request_audit(request: Request, form: AuditForm) -> uuid.UUID:
             return asked.request.id
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def ask_asset(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     """Audit an asset, again if it was before."""
     with request.workspace.open():
@@ -170,7 +170,7 @@ def ask_asset(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     return redirect("console:audit", audit_id=asked.request.id)
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def show(request: Request, audit_id: uuid.UUID) -> HttpResponse:
     """One audit; while it is made its job, as a part where htmx asks."""
     with request.workspace.open():
@@ -234,7 +234,7 @@ def _newer_audit(audit: Audit) -> Audit | None:
 # --- Pictures and content --------------------------------------------------------------------------------
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def picture(request: Request, audit_id: uuid.UUID, picture_id: uuid.UUID) -> HttpResponse:
     """A mask or heat-map that a detector made (PNG)."""
     with request.workspace.open():
@@ -250,7 +250,7 @@ def kept_content(audit_id: uuid.UUID) -> AuditRequest | None:
     return AuditRequest.objects.select_related("blob").filter(pk=audit_id).exclude(blob=None).first()
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
     """What was audited without being an asset, as long as somebody has to look at it."""
     with request.workspace.open():
@@ -293,7 +293,7 @@ def _picture_for_browsers(path: str) -> HttpResponse:
     return HttpResponse(picture.clean or b"", content_type=picture.clean_type, headers=headers)
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def of_asset(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     """All audits of one asset."""
     with request.workspace.open():

@@ -96,7 +96,7 @@ def _duplicate_as_dict(asset: Asset) -> dict[str, str]:
     return {"title": title, "url": reverse("console:asset", args=[asset.id])}
 
 
-@needs(READ)
+@needs(READ, narrowable=("GET",))
 def show(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     return _show(request, asset_id, None, 200)
 
@@ -151,7 +151,7 @@ def _json(metadata: dict[str, object]) -> str:
     return as_json(metadata) if metadata else ""
 
 
-@needs(SEARCH)
+@needs(SEARCH, narrowable=("GET",))
 def neighbours(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     """The nearest assets by its vectors, as a part of its page: itself is not among them."""
     with request.workspace.open():
@@ -166,7 +166,7 @@ def neighbours(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     return page(request, "parts/neighbours.html", {"asset": asset, "neighbours": found})
 
 
-@needs(READ)
+@needs(READ, narrowable=("GET",))
 def tile(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         card = asset_card(selectors.get_asset(asset_id))
@@ -211,12 +211,12 @@ def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     return redirect("console:dataset", dataset_id=dataset_id)
 
 
-@needs(READ)
+@needs(READ, narrowable=("GET",))
 def content(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
     return content_responses.serve(request, content_responses.content_of(_asset(request, asset_id)))
 
 
-@needs(READ)
+@needs(READ, narrowable=("GET",))
 def thumbnail(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
     return content_responses.serve(request, content_responses.thumbnail_of(_asset(request, asset_id)))
 
@@ -300,7 +300,7 @@ def _value(dataset: Dataset, key: str, text: str) -> object:
     return value
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def bulk_audit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     actor = actor_of(request).label
     done = _each(request, dataset_id, lambda one: audit_requests.request_audit(asset_id=one, actor=actor))

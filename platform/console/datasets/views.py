@@ -29,7 +29,7 @@ from tenants.pipeline.assets import services as pipeline
 PAGE = 50
 
 
-@needs(READ, methods=("GET",))
+@needs(READ, methods=("GET",), narrowable=("GET",))
 def index(request: Request) -> HttpResponse:
     return _index(request, DatasetForm(), 200)
 
@@ -54,7 +54,7 @@ def create(request: Request) -> HttpResponse:
     return _index(request, form, 422)
 
 
-@needs(READ)
+@needs(READ, narrowable=("GET",))
 def show(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     if request.headers.get("HX-Request"):
         with request.workspace.open():
@@ -130,7 +130,7 @@ def _name_of(request: Request, dataset_id: uuid.UUID) -> str:
     return dataset.name
 
 
-@needs(READ)
+@needs(READ, narrowable=("GET",))
 def show_fields(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     """`?field=<key>` opens the form of one, `?field=` an empty one."""
     return _show_fields(request, dataset_id, None, 200)

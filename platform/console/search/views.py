@@ -47,13 +47,13 @@ SHOWN_MODALITIES = tuple(Asset.Modality)
 SHOWN_DUPLICATES = 6
 
 
-@needs(SEARCH)
+@needs(SEARCH, narrowable=("GET",))
 def show(request: Request) -> HttpResponse:
     """The form, with what is found for the address: `?q=`, `?asset=`, `?like=`, and what narrows it down."""
     return _full_page(request, form_of(request.GET))
 
 
-@needs(SEARCH, methods=("POST",))
+@needs(SEARCH, methods=("POST",), narrowable=("POST",))
 def results(request: Request) -> HttpResponse:
     """A part for the script; without one the address of the search, or the whole page for what has none."""
     form = request.POST
@@ -208,7 +208,7 @@ def _cards(request: Request, answer: Answer) -> list[AssetCard]:
 MAX_WORDS = 200
 
 
-@needs(SEARCH, methods=("POST",))
+@needs(SEARCH, methods=("POST",), narrowable=("POST",))
 def give_feedback(request: Request) -> HttpResponse:
     """Keep it; answers the judgement as the tile shows it, and nothing for a click."""
     search_id, asset_id = (parse_id(request.POST.get(name, "")) for name in ("search", "asset"))

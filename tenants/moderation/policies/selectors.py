@@ -30,9 +30,13 @@ from tenants.moderation.models import (
     SharedHashList,
 )
 from tenants.moderation.policies.services import ENFORCE, OFF, SHADOW, newest
+from tenants.moderation.rules.document import DETECTOR_FAILED, REVIEW
 from tenants.moderation.rules.static_checks import Environment, InstalledDetector
 
 SAMPLES = 20
+
+# The queue of appeals, beside those of rules.
+APPEAL = "appeal"
 
 
 def list_policies() -> QuerySet:
@@ -61,6 +65,15 @@ def list_versions(policy: Policy) -> QuerySet[PolicyVersion]:
 
 def list_activations(policy: Policy) -> QuerySet[PolicyActivation]:
     return PolicyActivation.objects.filter(policy=policy).select_related("version").order_by("-number")
+
+
+def list_queues() -> list[str]:
+    """Names of the review queues: rules in force or in shadow that ask a person, and two of their own."""
+    now = newest()
+    wanted = {getattr(row, name) for row in now.values() for name in ("enforced_id", "rest_id", "shadow_id")}
+    documents = PolicyVersion.objects.filter(pk__in=wanted - {None}).values_list("document", flat=True)
+    asking = {rule["id"] for document in documents for rule in document["rules"] if rule["then"] == REVIEW}
+    return sorted({*asking, DETECTOR_FAILED, APPEAL})
 
 
 def activations_now() -> tuple[dict[uuid.UUID, PolicyActivation], dict[uuid.UUID, PolicyVersion]]:

@@ -24,7 +24,7 @@ from tenants.moderation import shapes
 from tenants.moderation.models import Outcome, Review
 from tenants.moderation.reviews import effects
 from tenants.moderation.reviews.cases import WAITING, Case
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.scope import current_tenant_id, narrowing, tenant_scope, whole_tenant
 
 State, Kind = Review.State, Review.Kind
 
@@ -106,12 +106,20 @@ BY_ANOTHER = Q(kind__in=[Kind.SECOND, Kind.APPEAL]) | ~Q(of_review=None)
 def claimable_by(actor: str) -> QuerySet[Review]:
     """The flags that nobody holds and that this actor may see and decide."""
     free = Review.objects.filter(state=State.OPEN)
-    return visible_to(actor, free).exclude(BY_ANOTHER & Q(decided_before(actor)))
+    theirs = visible_to(actor, free).exclude(BY_ANOTHER & Q(decided_before(actor)))
+    if narrowing() is None:
+        return theirs
+    # Also what they decided before in queues that they do not see any more.
+    with whole_tenant():
+        barred = list(free.filter(BY_ANOTHER, decided_before(actor)).values_list("pk", flat=True))
+    return theirs.exclude(pk__in=barred)
 
 
 def require_impartial(actor: str, review: Review) -> None:
     """Raises NotAllowed where another person has to decide."""
-    if Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists():
+    with whole_tenant():
+        barred = Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists()
+    if barred:
         raise NotAllowed(_("You have decided about this item before; another person has to decide this."))
 
 

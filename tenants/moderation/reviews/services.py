@@ -14,13 +14,13 @@ from django.utils.translation import gettext_noop
 
 from tenants.datasets.metadata import check_text
 from tenants.datasets.models import Asset
-from tenants.errors import Conflict, Invalid, NotFound
+from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.moderation import record
 from tenants.moderation.models import Appeal, Audit, Outcome, PolicyVersion, Review
 from tenants.moderation.reviews import effects, queue
 from tenants.moderation.reviews.cases import ALLOW, BLOCK, ENFORCE, LABEL, REVIEW, WAITING, Case, lock_cases
 from tenants.moderation.rules.decision import Decision
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.scope import current_tenant_id, narrowing, tenant_scope, whole_tenant
 
 State, Kind = Review.State, Review.Kind
 
@@ -29,6 +29,10 @@ DECISIONS = (ALLOW, LABEL, BLOCK)
 
 MAX_REASON, MAX_LABELS, MAX_LABEL = 2000, 20, 60
 
+COPIES_ELSEWHERE = gettext_noop(
+    "Copies may be in datasets that you do not see. Block this item alone, and ask somebody who sees the whole "
+    "workspace to block its copies."
+)
 OTHERS_FIRST = gettext_noop("Another flag of this item is open. Decide that one first.")
 
 
@@ -126,15 +130,19 @@ def decide_review(
     verdict = Verdict(*checked_verdict(decision, reason, labels))
     if block_copies and decision != BLOCK:
         raise Invalid(_("Only what is blocked can be put on a list."), pointer="/block_copies")
+    if block_copies and narrowing() is not None:
+        raise NotAllowed(_(COPIES_ELSEWHERE))
     with tenant_scope(current_tenant_id()):
         review = queue.get_review(review_id=review_id, actor=actor)
-        case, review = _locked(review)
-        queue.require_claim(review, actor)
-        added = None
-        if block_copies:
-            added = effects.block_copies(case=case, list_id=list_id, actor=actor, note=verdict.reason)
-        outcome, line = settle(case, review, verdict, actor, copies_id=added)
-        record.append_all([line])
+        # Who may see the flag decides it; what follows is of all flags of the item, and of the tenant's record.
+        with whole_tenant():
+            case, review = _locked(review)
+            queue.require_claim(review, actor)
+            added = None
+            if block_copies:
+                added = effects.block_copies(case=case, list_id=list_id, actor=actor, note=verdict.reason)
+            outcome, line = settle(case, review, verdict, actor, copies_id=added)
+            record.append_all([line])
         return outcome
 
 
@@ -302,18 +310,20 @@ def open_appeal(*, audit_id: uuid.UUID | None, reason: str, actor: str) -> Appea
     with tenant_scope(current_tenant_id()):
         if audit_id is None or not Audit.objects.filter(pk=audit_id).exists():
             raise NotFound(_("There is no such audit."))
-        case = lock_cases([audit_id])[audit_id]
-        _refuse_appeal(case)
-        appeal = _create_appeal(case, reason.strip(), actor)
-        record.append(
-            kind=record.APPEAL_OPENED,
-            audit=audit_id,
-            item=case.audit.item,
-            subject=appeal.id,
-            decision=case.standing().decision,
-            actor=actor,
-            payload={"reason": appeal.reason},
-        )
+        # Who sees the item may disagree; what it stands at is by all flags, also of queues that they do not see.
+        with whole_tenant():
+            case = lock_cases([audit_id])[audit_id]
+            _refuse_appeal(case)
+            appeal = _create_appeal(case, reason.strip(), actor)
+            record.append(
+                kind=record.APPEAL_OPENED,
+                audit=audit_id,
+                item=case.audit.item,
+                subject=appeal.id,
+                decision=case.standing().decision,
+                actor=actor,
+                payload={"reason": appeal.reason},
+            )
         return appeal
 
 
@@ -363,16 +373,17 @@ def decide_appeal(
         review = Review.objects.filter(pk=appeal.review_id).first()
         if review is None:
             raise Conflict(_("The item was erased; there is nothing left to decide."))
-        case = lock_cases([review.audit_id])[review.audit_id]
-        held = case.review(review.id)
-        if held is None:
-            raise Conflict(_("The appeal was moved to a newer audit just now. Try again."))
-        queue.require_waiting(held)
-        if queue.is_held(held):
-            queue.require_claim(held, actor)
-        held.claimed_by = actor
-        outcome, line = settle(case, held, _appeal_verdict(case, decision, reason, labels), actor)
-        record.append_all([line])
+        with whole_tenant():
+            case = lock_cases([review.audit_id])[review.audit_id]
+            held = case.review(review.id)
+            if held is None:
+                raise Conflict(_("The appeal was moved to a newer audit just now. Try again."))
+            queue.require_waiting(held)
+            if queue.is_held(held):
+                queue.require_claim(held, actor)
+            held.claimed_by = actor
+            outcome, line = settle(case, held, _appeal_verdict(case, decision, reason, labels), actor)
+            record.append_all([line])
         appeal.refresh_from_db()
         return appeal, outcome
 
@@ -429,9 +440,12 @@ def undo_outcome(*, outcome_id: uuid.UUID, actor: str, reason: str) -> Outcome:
     said = checked_reason(reason)
     with tenant_scope(current_tenant_id()):
         outcome = get_outcome(outcome_id=outcome_id, actor=actor)
-        case = lock_cases([outcome.audit]).get(outcome.audit)
-        undoing, line = _undo(case, outcome, actor, said)
-        record.append_all([line])
+        if outcome.copies and narrowing() is not None:
+            raise NotAllowed(_(COPIES_ELSEWHERE))
+        with whole_tenant():
+            case = lock_cases([outcome.audit]).get(outcome.audit)
+            undoing, line = _undo(case, outcome, actor, said)
+            record.append_all([line])
         return undoing
 
 
@@ -476,14 +490,15 @@ def _undo_some(
     with tenant_scope(tenant_id):
         outcomes = Outcome.objects.filter(pk__in=ids).order_by("-id")
         visible = [outcome for outcome in outcomes if _may_see(actor, outcome)]
-        cases = lock_cases({outcome.audit for outcome in visible})
         lines, left = [], []
-        for outcome in visible:
-            try:
-                lines.append(_undo(cases.get(outcome.audit), outcome, actor, reason)[1])
-            except Conflict as refused:
-                left.append((outcome.id, refused.detail))
-        record.append_all(lines)
+        with whole_tenant():
+            cases = lock_cases({outcome.audit for outcome in visible})
+            for outcome in visible:
+                try:
+                    lines.append(_undo(cases.get(outcome.audit), outcome, actor, reason)[1])
+                except Conflict as refused:
+                    left.append((outcome.id, refused.detail))
+            record.append_all(lines)
     return len(lines), left
 
 

@@ -43,7 +43,7 @@ from tenants.retrieval.types import (
     Segment,
     State,
 )
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.scope import current_tenant_id, tenant_scope, whole_tenant
 
 # --- What a search has to know before it begins ---------------------------------------------------------
 
@@ -201,7 +201,8 @@ class FacetMemory(Facets):
             return None
         if self._known.covers(state, wanted):
             return self._known
-        with self._lock:
+        # What is held is shared by everybody, also where somebody asks first who sees a part of it.
+        with self._lock, whole_tenant():
             if not self._refused and not self._known.covers(state, wanted):
                 self._catch_up(state, wanted)
             return None if self._refused else self._known
@@ -383,7 +384,8 @@ class TenantVectors:
         now, state = now or read_index_status(current_tenant_id(), self.model), self.state
         if _is_current(state, now):
             return state
-        with self._lock:
+        # The index is shared by everybody, also where somebody asks first who sees a part of it.
+        with self._lock, whole_tenant():
             state = self.state
             start = self._start(state, now)
             if start is not state or state.seq < now.last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import time
 import uuid
@@ -36,7 +37,7 @@ from tenants.retrieval.query.lexical import (
     query_words,
 )
 from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit, IndexStatus
-from tenants.scope import current_tenant_id
+from tenants.scope import current_tenant_id, narrowing
 from tenants.valkey import client, tenant_key
 
 # --- A page ---------------------------------------------------------------------------------------------
@@ -478,7 +479,15 @@ def _read_kept(key: str) -> bytes | None:
 
 
 def _cursor_key(tenant_id: uuid.UUID, search_id: str) -> str:
-    return tenant_key(tenant_id, "search", search_id)
+    """By what whoever asks may see: a cursor of somebody who sees more, or less, has expired."""
+    return tenant_key(tenant_id, "search", search_id, *_seen_by())
+
+
+def _seen_by() -> tuple[str, ...]:
+    to = narrowing()
+    if to is None or to.datasets is None:
+        return ()
+    return (hashlib.sha256(",".join(sorted(map(str, to.datasets))).encode()).hexdigest()[:32],)
 
 
 def encode_cursor(search_id: str, offset: int) -> str:

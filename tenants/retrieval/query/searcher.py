@@ -56,7 +56,7 @@ from tenants.retrieval.types import (
     SegmentGone,
     State,
 )
-from tenants.scope import tenant_scope
+from tenants.scope import narrowing, tenant_scope
 
 # How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
 FUSED_DEPTH = 200
@@ -208,6 +208,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
         with tenant_scope(tenant_id):
             selectors.require_datasets(query.datasets or [])
             selectors.require_assets(query.named_assets)
+    query = _narrowed(tenant_id, query)
     with watch.step("encode"):
         encoded = encoding.encode(tenant_id, query, model)
     words = encoded.words if query.hybrid else ""
@@ -229,7 +230,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     following = _keep(tenant_id, search_id, asked, found, groups, meta, page.end)
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
     answer.layers = layers
-    answer.left_out = query.generated == "exclude" and bool(found.state.generated)
+    answer.left_out = query.generated == "exclude" and _has_generated(tenant_id, found.state)
     answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
     fusion_weights.keep_trace(
         tenant_id,
@@ -241,6 +242,24 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
         end=page.end,
     )
     return answer
+
+
+def _narrowed(tenant_id: uuid.UUID, query: Query) -> Query:
+    """The query within the datasets that whoever asks may see: the index in memory and what looks words up know no
+    policies. Those that it names have been looked up already."""
+    to = narrowing()
+    if to is None or to.datasets is None or query.datasets is not None:
+        return query
+    with tenant_scope(tenant_id):
+        return replace(query, datasets=list(selectors.list_datasets().values_list("pk", flat=True)))
+
+
+def _has_generated(tenant_id: uuid.UUID, state: State) -> bool:
+    """Whether anything was made here, of what whoever asks may see."""
+    if not state.generated or narrowing() is None:
+        return bool(state.generated)
+    with tenant_scope(tenant_id):
+        return Asset.objects.exclude(generation_id=None).exists()
 
 
 # --- The index: prefetched, searched without asking, made sure of ------------------------------------------

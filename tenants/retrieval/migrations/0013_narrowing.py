@@ -1,0 +1,21 @@
+"""Members who are narrowed see the rows of their datasets (docs/adr/0064-narrowed-members.md)."""
+
+from typing import Any
+
+from django.db import migrations
+
+from tenants.scope import NarrowByDataset
+
+
+class Migration(migrations.Migration):
+    # One table after the other: whoever works meanwhile holds locks in other orders.
+    atomic = False
+
+    dependencies = [("retrieval", "0012_entries_without_names"), ("datasets", "0013_narrowing")]
+
+    operations: list[Any] = [
+        NarrowByDataset("Vector", dataset="dataset_id"),
+        NarrowByDataset("LexicalEntry", dataset="dataset_id"),
+        NarrowByDataset("VectorGap", asset="asset_id"),
+        NarrowByDataset("Feedback", asset="asset_id"),
+    ]
