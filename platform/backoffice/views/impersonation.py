@@ -14,7 +14,7 @@ from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.people import impersonation
 
 
-@operators(methods=("POST",))
+@operators(methods=("POST",), fresh=True)
 def begin(request: Request, slug: str) -> HttpResponse:
     form = ActForm(request.POST)
     if form.is_valid():
