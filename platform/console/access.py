@@ -122,9 +122,7 @@ def workspace_of(request: Visit) -> Workspace | None:
     )
 
 
-def needs(
-    scope: str, methods: Iterable[str] = ("GET",), fresh: Iterable[str] = ()
-) -> Callable[[View], View]:
+def needs(scope: str, methods: Iterable[str] = ("GET",), fresh: Iterable[str] = ()) -> Callable[[View], View]:
     """Let a view be called only by signed-in people whose role has `scope`, with one of these methods.
 
     With those in `fresh`, only by who proved a short while ago who they are; others are asked for it first. CSRF is
@@ -171,7 +169,10 @@ def _proved_first(view: View, methods: tuple[str, ...]) -> View:
 def _verify_first(request: Visit) -> HttpResponseBase:
     """The page that asks for the proof; the request is kept, and goes on after it."""
     if problems.wants_part(request):
-        return problems.answer(request, NotAllowed(_("Sign in again first: your last proof is too old for this.")))
+        return problems.answer(
+            request,
+            NotAllowed(_("You signed in too long ago for this. Sign out and in again, then try once more.")),
+        )
     workspace = str(request.workspace.tenant.id) if request.workspace else ""
     reauthentication.interrupt(request, otherwise="/", workspace=workspace)
     return redirect("console:verify")

@@ -83,7 +83,7 @@ def relying_party() -> RelyingParty | None:
 def _required_party() -> RelyingParty:
     party = relying_party()
     if party is None:
-        raise Invalid(_("Passkeys need a host name: this installation is reached by an address."))
+        raise Invalid(_("Passkeys need a host name, but this installation is reached by an IP address."))
     return party
 
 
@@ -150,7 +150,9 @@ def register(*, user: User, name: str, response: str, challenge: bytes) -> tuple
 def _refuse_too_many(user: User, count: int) -> None:
     if count >= MOST:
         _note_refusal(f"one more than {MOST}", user)
-        raise Conflict(_("You have %(count)s passkeys, the most there can be. Remove one first.") % {"count": MOST})
+        raise Conflict(
+            _("You have %(count)s passkeys already, which is the limit. Remove one first.") % {"count": MOST}
+        )
 
 
 def _known_transports(given: Iterable[AuthenticatorTransport] | None) -> list[str]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 pytest.importorskip("playwright")
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from tenants.accounts import services
+from tenants.accounts.models import Session
 from tests.conftest import new_party
 from tests.console.browsing import CHROMIUM, PATIENCE_MS, aside, serving_here
 
@@ -114,7 +117,7 @@ def test_registering_signing_in_and_removing(email: str, device: Device) -> None
     expect(page.get_by_role("heading", name="Two-factor sign-in is on")).to_be_visible()
     assert len(page.locator("#codes").inner_text().split()) == 10
     assert [one["isResidentCredential"] for one in device.credentials()] == [True]
-    page.get_by_role("link", name="I have saved them").click()
+    page.get_by_role("link", name="I have kept them").click()
     expect(page.get_by_role("button", name="Remove the passkey Laptop")).to_be_visible()
 
     # The browser itself refuses a second one on the same device.
@@ -140,7 +143,7 @@ def test_registering_signing_in_and_removing(email: str, device: Device) -> None
     # As the second step after a password.
     page.get_by_role("link", name="Sign in with a password").click()
     by_password(page, email)
-    expect(page.get_by_role("heading", name="Enter your code")).to_be_visible()
+    expect(page.get_by_role("heading", name="Use your passkey")).to_be_visible()
     page.get_by_role("button", name="Use a passkey").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
@@ -163,3 +166,45 @@ def test_registering_signing_in_and_removing(email: str, device: Device) -> None
     expect(page.get_by_text("This passkey could not be used.")).to_be_visible()
     page.wait_for_load_state("networkidle")
     assert len(sent) == 2
+
+
+def test_a_form_goes_on_by_itself(email: str, device: Device) -> None:
+    """What was typed before the proof is sent after it, without another click."""
+    page = device.page
+    page.goto("/login")
+    by_password(page, email)
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    page.goto("/keys")
+    aside(lambda: signed_in_long_ago(email))
+    page.get_by_role("button", name="New key").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Import “script” & <co>")
+    dialog.locator("[name=scopes]").first.check()
+    dialog.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("heading", name="Confirm that it is you")).to_be_visible()
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+
+    page.get_by_role("button", name="New key").first.click()
+    dialog.get_by_label("Name").fill("Import “script” & <co>")
+    dialog.locator("[name=scopes]").first.check()
+    dialog.get_by_role("button", name="Create").click()
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("Import “script” & <co>").first).to_be_visible()
+    # No second key by the way back.
+    page.go_back()
+    page.goto("/keys")
+    expect(page.get_by_text("Import “script” & <co>", exact=True)).to_have_count(1)
+
+
+def signed_in_long_ago(email: str) -> None:
+    then = timezone.now() - timedelta(hours=1)
+    Session.objects.filter(user__email=email).update(signed_in_at=then)
+
+
+def test_elsewhere_the_page_says_where_they_work(address: str, device: Device) -> None:
+    """The same server by another name: browsers would refuse, in words that help nobody."""
+    page = device.page
+    page.goto(address.replace("localhost", "127.0.0.1") + "/login/passkey")
+    expect(page.get_by_text(f"Passkeys work at {address} only. Open Crosslight there.")).to_be_visible()

@@ -210,10 +210,10 @@ def test_twenty_are_the_most(someone: Client, caplog: pytest.LogCaptureFixture) 
     answer = someone.post(
         "/account/passkeys/new", {"name": "x", "credential": Authenticator().create(options)}, follow=True
     )
-    assert "You have 20 passkeys, the most there can be." in answer.content.decode()
+    assert "You have 20 passkeys already, which is the limit." in answer.content.decode()
     answer = someone.get("/account/passkeys/new", follow=True)
     assert answer.redirect_chain == [("/account", 302)]
-    assert "You have 20 passkeys, the most there can be." in answer.content.decode()
+    assert "You have 20 passkeys already, which is the limit." in answer.content.decode()
     assert user.passkeys.count() == 20
     assert set(refusals(caplog)) == {"one more than 20"}
 
@@ -486,9 +486,7 @@ def test_a_count_that_goes_back_is_refused_and_logged(
     assert Passkey.objects.get(user=someone.user).sign_count == 10  # type: ignore[attr-defined]
 
 
-def test_the_handle_of_somebody_else(
-    someone: Client, party: Party, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_handle_of_somebody_else(someone: Client, party: Party, caplog: pytest.LogCaptureFixture) -> None:
     authenticator = registered(someone)
     authenticator.handle = new_member(party.tenant, "owner").pk.bytes
     client, answer = sign_in(authenticator)
@@ -663,4 +661,4 @@ def test_all_factors_are_one_statement(someone: Client, django_assert_num_querie
 def test_without_script_it_is_said(someone: Client) -> None:
     for client, path in ((someone, "/account/passkeys/new"), (Client(), "/login/passkey")):
         page = client.get(path).content.decode()
-        assert "<noscript><p class=\"muted\">Passkeys need JavaScript" in page
+        assert '<noscript><p class="muted">Passkeys need JavaScript' in page

@@ -139,7 +139,7 @@ def test_scripts_are_told_and_nothing_is_kept(owner: Client) -> None:
     stale(owner)
     answer = owner.post("/people/invite", {"email": "a@b.example"}, HTTP_ACCEPT="application/json")
     assert answer.status_code == 403
-    assert "your last proof is too old for this" in answer.json()["detail"]
+    assert "You signed in too long ago for this" in answer.json()["detail"]
     assert reauthentication.interrupted(owner.session) is None
 
 
@@ -209,11 +209,11 @@ def test_a_large_form_has_to_be_sent_anew(owner: Client) -> None:
     waiting = reauthentication.interrupted(owner.session)
     assert waiting is not None
     assert (waiting.path, waiting.fields, waiting.page) == ("/data/erase", None, "/data")
-    assert "too large to be kept" in owner.get("/verify").content.decode()
+    assert "too large to keep" in owner.get("/verify").content.decode()
     confirm(owner)
     answer = owner.get("/verify/go-on", follow=True)
     assert answer.redirect_chain == [("/data", 302)]
-    assert "What you entered was too large to be kept. Enter it again." in answer.content.decode()
+    assert "What you entered was too large to keep. Enter it again." in answer.content.decode()
 
 
 def test_what_waited_too_long_is_not_sent(owner: Client) -> None:
@@ -225,7 +225,7 @@ def test_what_waited_too_long_is_not_sent(owner: Client) -> None:
     confirm(owner)
     answer = owner.get("/verify/go-on", follow=True)
     assert answer.redirect_chain == [("/security", 302)]
-    assert "The confirmation came too late" in answer.content.decode()
+    assert "You confirmed too late" in answer.content.decode()
 
 
 def test_it_goes_on_in_its_workspace_alone(person: Any, party: Party, stranger: Party) -> None:
@@ -238,7 +238,9 @@ def test_it_goes_on_in_its_workspace_alone(person: Any, party: Party, stranger: 
     confirm(owner)
     answer = owner.get("/verify/go-on", follow=True)
     assert answer.redirect_chain == [("/", 302)]
-    assert "Another workspace was opened meanwhile. Nothing was sent." in answer.content.decode()
+    assert (
+        "You switched to another workspace in the meantime, so nothing was sent." in answer.content.decode()
+    )
 
 
 def test_it_ends_with_the_session(owner: Client, person: Any) -> None:
@@ -283,9 +285,7 @@ def test_who_acts_as_a_tenant_is_asked_too(party: Party) -> None:
     operator.save()
     client = Client()
     client.force_login(operator)
-    client.post(
-        f"/operator/tenants/{party.tenant.slug}/act", {"reason": "help with keys", "access": "full"}
-    )
+    client.post(f"/operator/tenants/{party.tenant.slug}/act", {"reason": "help with keys", "access": "full"})
     assert party.tenant.name in client.get("/keys").content.decode()
     stale(client)
     assert client.post("/keys", {"name": "x", "scopes": ["read"]})["Location"] == "/verify"

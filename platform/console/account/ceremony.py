@@ -36,7 +36,9 @@ def take(request: HttpRequest, purpose: str) -> bytes:
     kept = request.session.pop(CHALLENGE, None)
     if kept is None or kept["of"] != purpose or time.time() - kept["at"] > LASTS_S:
         asked = kept["of"] if kept else "nothing"
-        log.warning("a passkey was refused", extra={"reason": f"asked for {asked}, used for {purpose}, or late"})
+        log.warning(
+            "a passkey was refused", extra={"reason": f"asked for {asked}, used for {purpose}, or late"}
+        )
         raise Invalid(_("This took too long, or another page was opened in the meantime. Try again."))
     return bytes.fromhex(kept["is"])
 

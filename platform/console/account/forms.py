@@ -142,7 +142,7 @@ class VerifyForm(StyledForm):
     code = forms.CharField(
         max_length=40,
         required=False,
-        label=_("Or a code of your authenticator app"),
+        label=_("Or a code from your authenticator app"),
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "spellcheck": "false", "class": "mono"}
         ),

@@ -52,7 +52,7 @@ def _register(request: Visit, name: str) -> HttpResponse:
 def remove(request: Visit, passkey_id: uuid.UUID) -> HttpResponse:
     try:
         passkeys.remove(user=request.user, passkey_id=passkey_id)
-        messages.success(request, _("The passkey was removed. It opens this account no more."))
+        messages.success(request, _("The passkey was removed. It no longer opens this account."))
     except Conflict as error:
         messages.error(request, error.detail)
     return redirect("console:account")

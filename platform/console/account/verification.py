@@ -63,7 +63,9 @@ def go_on(request: Visit) -> HttpResponse:
         return redirect("console:home")
     here = str(request.workspace.tenant.id) if request.workspace else ""
     if waiting.workspace not in ("", here):
-        messages.warning(request, _("Another workspace was opened meanwhile. Nothing was sent."))
+        messages.warning(
+            request, _("You switched to another workspace in the meantime, so nothing was sent.")
+        )
         return redirect("console:home")
     if refusal := _why_not(waiting):
         messages.warning(request, refusal)
@@ -76,7 +78,7 @@ def go_on(request: Visit) -> HttpResponse:
 def _why_not(waiting: Interrupted) -> str:
     """Why it does not go on by itself; "" if it does."""
     if waiting.is_over:
-        return _("The confirmation came too late for what you were about to do. Start it again.")
+        return _("You confirmed too late, so nothing was sent. Please start again.")
     if waiting.was_large:
-        return _("What you entered was too large to be kept. Enter it again.")
+        return _("What you entered was too large to keep. Enter it again.")
     return ""
