@@ -120,6 +120,7 @@ def test_the_first_one_comes_with_recovery_codes_and_ends_other_sessions(someone
     registered(someone, name="Phone <b>")
     page = someone.get("/account").content.decode()
     assert "Laptop" in page
+    assert "your passkey is the second step" in page
     assert "Phone &lt;b&gt;" in page
     known = [
         one["id"] for one in json.loads(options_of(someone, "/account/passkeys/new"))["excludeCredentials"]
