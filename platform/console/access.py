@@ -159,7 +159,8 @@ def _proved_first(view: View, methods: tuple[str, ...]) -> View:
 
     @wraps(view)
     def checked(request: Visit, *args: object, **kwargs: object) -> HttpResponseBase:
-        if request.method in methods and not reauthentication.is_verified(request.session):
+        method = "GET" if request.method == "HEAD" else request.method
+        if method in methods and not reauthentication.is_verified(request.session):
             return _verify_first(request)
         return view(request, *args, **kwargs)
 

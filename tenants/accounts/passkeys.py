@@ -43,6 +43,7 @@ from tenants.errors import Conflict, Invalid, NotFound
 log = logging.getLogger(__name__)
 
 PRODUCT = "Crosslight"
+USUAL_PORTS = {"http": 80, "https": 443}
 MOST, MAX_NAME = 20, 100
 # Of what a browser sends: attestations are not asked for, so that this is small.
 MAX_RESPONSE = 20_000
@@ -70,7 +71,9 @@ class RelyingParty:
 def relying_party() -> RelyingParty | None:
     """By BASE_URL; None where that names an address, which browsers refuse. This machine's own is `localhost`."""
     parts = urlsplit(settings.BASE_URL)
-    host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
+    host = parts.hostname or ""
+    # As browsers write an origin, without the scheme's own port.
+    port = "" if parts.port in (None, USUAL_PORTS.get(parts.scheme)) else f":{parts.port}"
     try:
         if not ip_address(host).is_loopback:
             return None

@@ -618,6 +618,8 @@ def test_operators_second_factor_may_be_a_passkey(someone: Client, settings: Any
     [
         ("http://127.0.0.1:8000", ("localhost", "http://localhost:8000")),
         ("http://[::1]:8000", ("localhost", "http://localhost:8000")),
+        ("https://crosslight.example:443/", ("crosslight.example", "https://crosslight.example")),
+        ("https://crosslight.example:8443", ("crosslight.example", "https://crosslight.example:8443")),
         ("https://crosslight.example", ("crosslight.example", "https://crosslight.example")),
         ("http://192.0.2.7:8000", None),
     ],
