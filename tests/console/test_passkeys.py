@@ -8,9 +8,11 @@ import re
 import secrets
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
@@ -19,6 +21,7 @@ from tenants.accounts import passkeys, reauthentication, second_factor
 from tenants.accounts.models import Passkey, RecoveryCode, Session, Tenant, User
 from tenants.errors import Conflict
 from tenants.people import members
+from tenants.people.erasure import erase_user
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.authenticator import PRESENT, Authenticator, encoded
@@ -264,6 +267,22 @@ def test_without_the_app_recovery_codes_stay_for_the_passkey(someone: Client) ->
     assert second_factor.forget_all(user=user)
     assert second_factor.factors_of(user) == second_factor.Factors(app=False, passkey=False, codes=0)
     assert not second_factor.forget_all(user=user)
+
+
+def test_they_end_with_the_account(someone: Client, party: Party) -> None:
+    registered(someone)
+    receipt = erase_user(user=someone.user)  # type: ignore[attr-defined]
+    assert (receipt["passkey"], receipt["recovery_code"]) == (1, 10)
+
+
+def test_the_operator_lets_somebody_in_who_lost_everything(someone: Client) -> None:
+    user = someone.user  # type: ignore[attr-defined]
+    registered(someone)
+    out = StringIO()
+    call_command("reset_password", user.email, "--forget-second-factor", stdout=out)
+    assert "The second factor is forgotten." in out.getvalue()
+    answer = Client().post("/login", {"username": user.email, "password": "violet staircase yodel"})
+    assert answer["Location"] == "/"
 
 
 def test_lists_of_people_count_it(someone: Client, party: Party) -> None:
