@@ -181,6 +181,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "WEBHOOK_ALLOW_HTTP": "1",
         "WEBHOOK_PORTS": "1024-65535",
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+        # Sessions are kept from test to test.
+        "REAUTHENTICATION_MINUTES": "600",
     }
     with running_stack(tmp_path_factory.mktemp("stack"), demo=True, extra_env={**leases, **local}) as running:
         yield running

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from backoffice.site import site
-from tenants.accounts import second_factor, sessions
+from tenants.accounts import reauthentication, second_factor, sessions
 from tenants.accounts.models import User
 from tenants.accounts.operators import Operator, label_of
 from tenants.accounts.security import strictest_limits
@@ -45,12 +45,15 @@ def acting_operator(request: Request) -> dict[str, Any]:
     return {"by": request.operator, "label": label_of(request.user)}
 
 
-def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
-    """Let a view be called by operators only, with one of these methods."""
+def operators(methods: Iterable[str] = ("GET",), *, fresh: bool = False) -> Callable[[View], View]:
+    """Let a view be called by operators only, with one of these methods.
+
+    `fresh`: only by who proved a short while ago who they are; others are asked for it first.
+    """
     allowed = tuple(methods)
 
     def decorate(view: View) -> View:
-        protected = csrf_protect(view)
+        protected = csrf_protect(_proved_first(view) if fresh else view)
 
         @csrf_exempt
         @csp_update(POLICY)
@@ -64,9 +67,21 @@ def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
             return response
 
         guarded.methods = allowed  # type: ignore[attr-defined]  # for the test that walks all addresses
+        guarded.fresh = fresh  # type: ignore[attr-defined]
         return guarded
 
     return decorate
+
+
+def _proved_first(view: View) -> View:
+    @wraps(view)
+    def checked(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
+        if reauthentication.is_verified(request.session):
+            return view(request, *args, **kwargs)
+        reauthentication.interrupt(request, otherwise="/operator/")
+        return redirect("console:verify")
+
+    return checked
 
 
 def _authorize(request: Request) -> HttpResponseBase | None:

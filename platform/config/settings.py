@@ -472,6 +472,10 @@ SESSION_MAX_MINUTES = int(env("SESSION_MAX_MINUTES", str(7 * 24 * 60)))
 if not 5 <= SESSION_IDLE_MINUTES <= SESSION_MAX_MINUTES:
     raise ImproperlyConfigured("SESSION_IDLE_MINUTES is 5 or more, and no more than SESSION_MAX_MINUTES.")
 SESSION_COOKIE_AGE = SESSION_MAX_MINUTES * 60
+# Whoever proved so long ago who they are proves it again before keys, exports, erasures, roles and the like.
+REAUTHENTICATION_MINUTES = int(env("REAUTHENTICATION_MINUTES", "10"))
+if REAUTHENTICATION_MINUTES < 1:
+    raise ImproperlyConfigured("REAUTHENTICATION_MINUTES is 1 or more.")
 # With the session they end: a cookie of their own outlived signing out, and told the next person of the browser.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True

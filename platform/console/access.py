@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -16,13 +15,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
 from tenants import observe
-from tenants.accounts import second_factor, sessions
+from tenants.accounts import reauthentication, second_factor, sessions
 from tenants.accounts.models import Membership, Tenant, User
 from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
@@ -135,18 +135,23 @@ def workspace_of(request: Visit) -> Workspace | None:
 
 
 def needs(
-    scope: str, methods: Iterable[str] = ("GET",), narrowable: Iterable[str] = ()
+    scope: str,
+    methods: Iterable[str] = ("GET",),
+    *,
+    fresh: Iterable[str] = (),
+    narrowable: Iterable[str] = (),
 ) -> Callable[[View], View]:
     """Let a view be called only by signed-in people whose role has `scope`, with one of these methods.
 
+    With those in `fresh`, only by who proved a short while ago who they are; others are asked for it first.
     Who sees chosen datasets and queues only is let in with the methods in `narrowable`: of these the view shows and
     does nothing but what stands in rows that the database narrows. CSRF is checked after that, as the check reads the
     body: who may not come in uploads nothing.
     """
-    allowed, narrow = tuple(methods), frozenset(narrowable)
+    allowed, proved, narrow = tuple(methods), tuple(fresh), frozenset(narrowable)
 
     def decorate(view: View) -> View:
-        protected = csrf_protect(view)
+        protected = csrf_protect(_proved_first(view, proved))
 
         @csrf_exempt
         @wraps(view)
@@ -163,10 +168,36 @@ def needs(
 
         guarded.needs = scope  # type: ignore[attr-defined]  # for the test that walks all URLs
         guarded.methods = allowed  # type: ignore[attr-defined]
+        guarded.fresh = proved  # type: ignore[attr-defined]
         guarded.narrowable = narrow  # type: ignore[attr-defined]
         return guarded
 
     return decorate
+
+
+def _proved_first(view: View, methods: tuple[str, ...]) -> View:
+    """The view, which with these methods is called only for who proved a short while ago who they are."""
+
+    @wraps(view)
+    def checked(request: Visit, *args: object, **kwargs: object) -> HttpResponseBase:
+        method = "GET" if request.method == "HEAD" else request.method
+        if method in methods and not reauthentication.is_verified(request.session):
+            return _verify_first(request)
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+def _verify_first(request: Visit) -> HttpResponseBase:
+    """The page that asks for the proof; the request is kept, and goes on after it."""
+    if problems.wants_part(request):
+        return problems.answer(
+            request,
+            NotAllowed(_("You signed in too long ago for this. Sign out and in again, then try once more.")),
+        )
+    workspace = str(request.workspace.tenant.id) if request.workspace else ""
+    reauthentication.interrupt(request, otherwise="/", workspace=workspace)
+    return redirect("console:verify")
 
 
 def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
@@ -260,9 +291,7 @@ def _page_of(request: HttpRequest) -> str:
     """The page that is asked for, or the one whose form was sent."""
     if request.method == "GET":
         return request.get_full_path()
-    before = urlsplit(request.headers.get("Referer", ""))
-    ours = before.netloc == request.get_host() and before.path.startswith("/")
-    return before._replace(scheme="", netloc="", fragment="").geturl() if ours else "/"
+    return reauthentication.page_before(request) or "/"
 
 
 def _call_view(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
@@ -293,8 +322,9 @@ def _tell_placement(request: Request, response: HttpResponseBase) -> HttpRespons
     return response
 
 
-def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
-    """For pages about the person, which need no tenant; where there is one, its navigation is shown."""
+def signed_in(methods: Iterable[str] = ("GET",), fresh: Iterable[str] = ()) -> Callable[[View], View]:
+    """For pages about the person, which need no tenant; where there is one, its navigation is shown. `fresh`: as of
+    `needs`."""
 
     def admit(request: Visit) -> HttpResponseBase | None:
         refusal = _enter(request)
@@ -303,7 +333,7 @@ def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
             request.workspace = None
         return refusal
 
-    return _open_to(admit, tuple(methods))
+    return _open_to(admit, tuple(methods), tuple(fresh))
 
 
 def public(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
@@ -319,10 +349,10 @@ def _forget_ended(request: Visit) -> None:
 
 
 def _open_to(
-    admit: Callable[[Visit], HttpResponseBase | None], allowed: tuple[str, ...]
+    admit: Callable[[Visit], HttpResponseBase | None], allowed: tuple[str, ...], fresh: tuple[str, ...] = ()
 ) -> Callable[[View], View]:
     def decorate(view: View) -> View:
-        protected = csrf_protect(view)
+        protected = csrf_protect(_proved_first(view, fresh))
 
         @csrf_exempt
         @wraps(view)
@@ -332,9 +362,16 @@ def _open_to(
             return _set_headers(admit(request) or _call_view(protected, request, *args, **kwargs))
 
         guarded.methods = allowed  # type: ignore[attr-defined]
+        guarded.fresh = fresh  # type: ignore[attr-defined]
         return guarded
 
     return decorate
+
+
+def own_address(request: HttpRequest, address: str) -> str:
+    """The address, if it is one of our pages; else the first page."""
+    ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
+    return address if ours else "/"
 
 
 def page(

@@ -78,7 +78,7 @@ def _index(request: Request, form: SubjectForm, status: int) -> HttpResponse:
     return page(request, "data.html", context, status=status)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def export(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
@@ -91,14 +91,14 @@ def export(request: Request) -> HttpResponse:
     return redirect("console:job", job_id=job.id)
 
 
-@needs(ADMIN)
+@needs(ADMIN, fresh=("GET",))
 def export_content(request: Request, export_id: uuid.UUID) -> HttpResponseBase:
     with request.workspace.open():
         found = exports.get_export(export_id)
     return content_responses.serve(request, exports.content_of(found))
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def erase(request: Request) -> HttpResponse:
     """First how much it would be, to be confirmed by its number; then the job."""
     with request.workspace.open():

@@ -91,7 +91,7 @@ class OriginForm(StyledForm):
     )
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def index(request: Request) -> HttpResponse:
     if request.method == "POST":
         return _create(request)
@@ -113,7 +113,7 @@ def _entry(key: ApiKey, digest: KeyDigest, refused: LimitsForm | None) -> dict[s
     return {**shown, "limits": limits, "open_limits": refused is not None}
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def limit(request: Request, key_id: uuid.UUID) -> HttpResponse:
     form = LimitsForm(request.POST, prefix=str(key_id))
     if form.is_valid():
@@ -157,7 +157,7 @@ def _create(request: Request) -> HttpResponse:
     return _index(request, {"form": KeyForm(), "token": token, "created": key}, 201)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def rotate(request: Request, key_id: uuid.UUID) -> HttpResponse:
     """Not redirected, as the new secret exists only in this answer."""
     form = RotateForm(request.POST)

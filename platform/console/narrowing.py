@@ -84,7 +84,7 @@ def offered(also: Iterable[str] = ()) -> tuple[Choices, Choices]:
     return datasets, [(name, str(RULES.get(name, name))) for name in queues]
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def show(request: Request, user_id: uuid.UUID) -> HttpResponse:
     """The form of one member; what is sent is in force with their next request."""
     with request.workspace.open():

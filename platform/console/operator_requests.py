@@ -18,7 +18,7 @@ from tenants.people import approvals
 SHOWN = 50
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def index(request: Request) -> HttpResponse:
     """The setting, which owners change, and the newest requests."""
     if request.method == "POST":
@@ -42,7 +42,7 @@ def index(request: Request) -> HttpResponse:
     return page(request, "security/operators.html", context)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def answer(request: Request, request_id: uuid.UUID) -> HttpResponse:
     given = _one_of(request.POST.get("answer", ""), "approve", "deny", "revoke")
     actor = actor_of(request)

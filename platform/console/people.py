@@ -105,10 +105,11 @@ def _row(
     request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]], offered: list[str]
 ) -> dict[str, object]:
     factor = getattr(member.user, "second_factor", None)
+    has_app = factor is not None and factor.confirmed_at is not None
     reach = may_manage(request.workspace.role, member.role)
     return {
         "member": member,
-        "second_factor": factor is not None and factor.confirmed_at is not None,
+        "second_factor": has_app or member.has_passkey,  # type: ignore[attr-defined]  # of list_members
         "me": member.user_id == request.user.pk,
         "reach": reach,
         "narrowed": narrowing_of(member) is not None,
@@ -123,7 +124,7 @@ def _offered(request: Request, roles: list[Role]) -> list[str]:
     return [role.name for role in roles if may_manage(request.workspace.role, role.name)]
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def invite(request: Request) -> HttpResponse:
     """Not redirected where there is a link: it exists only in this answer."""
     with request.workspace.open():
@@ -150,7 +151,7 @@ def _invited(request: Request, invited: invitations.Invited) -> HttpResponse:
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def renew_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
     """Not redirected where there is a link: it exists only in this answer."""
     try:
@@ -170,7 +171,7 @@ def revoke_invitation(request: Request, invitation_id: uuid.UUID) -> HttpRespons
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
     role = request.POST.get(f"{user_id}-role", "")
     try:
@@ -186,7 +187,7 @@ def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def remove(request: Request, user_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
@@ -200,7 +201,7 @@ def remove(request: Request, user_id: uuid.UUID) -> HttpResponse:
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def make_link(request: Request, user_id: uuid.UUID) -> HttpResponse:
     """Not redirected: the link exists only in this answer."""
     try:
@@ -213,7 +214,7 @@ def make_link(request: Request, user_id: uuid.UUID) -> HttpResponse:
     return _index(request, {"link": link, "link_for": user.email, "link_kind": "password"}, 201)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def ask_second_factor(request: Request) -> HttpResponse:
     required = request.POST.get("required") == "yes"
     with request.workspace.open():

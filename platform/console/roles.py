@@ -48,7 +48,7 @@ class NewRoleForm(PermissionsForm):
     field_order = ("name", "description", "scopes")
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def index(request: Request) -> HttpResponse:
     if request.method != "POST":
         return _index(request, {}, 200)
@@ -88,7 +88,7 @@ def _row(number: int, role: Role, held: int, sent: EditRoleForm | None) -> dict[
     return {"id": f"role-{number}", "role": role, "held": held, "form": form}
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def edit(request: Request, name: str) -> HttpResponse:
     form = EditRoleForm(request.POST)
     with request.workspace.open():
@@ -108,7 +108,7 @@ def edit(request: Request, name: str) -> HttpResponse:
     return _index(request, {}, 422, {name: form})
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def delete(request: Request, name: str) -> HttpResponse:
     try:
         with request.workspace.open():

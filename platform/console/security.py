@@ -41,7 +41,7 @@ class NetworksForm(StyledForm):
     )
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def sessions(request: Request) -> HttpResponse:
     if request.method != "POST":
         return _sessions(request, None, 200)
@@ -74,7 +74,7 @@ def _sessions(request: Request, form: SessionsForm | None, status: int) -> HttpR
     return page(request, "security/sessions.html", context, status=status)
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def networks(request: Request) -> HttpResponse:
     if request.method != "POST":
         with request.workspace.open():

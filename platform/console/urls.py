@@ -23,7 +23,7 @@ from console import (
     webhooks,
     weight_profiles,
 )
-from console.account import sign_in
+from console.account import passkeys, sign_in, verification
 from console.account import views as account
 from console.audits import views as audits
 from console.datasets import assets
@@ -41,6 +41,7 @@ urlpatterns = [
     path("", home.show, name="home"),
     path("login", sign_in.SignIn.as_view(), name="login"),
     path("login/code", sign_in.enter_code, name="login-code"),
+    path("login/passkey", sign_in.by_passkey, name="login-passkey"),
     path("logout", sign_in.sign_out, name="logout"),
     path("invitation", sign_in.invitation, name="invitation"),
     path("reset", sign_in.ask_reset, name="reset"),
@@ -54,6 +55,11 @@ urlpatterns = [
     path("account/second-factor", account.set_up, name="second-factor"),
     path("account/second-factor/off", account.turn_off, name="second-factor-off"),
     path("account/second-factor/codes", account.renew_codes, name="second-factor-codes"),
+    path("account/passkeys/new", passkeys.add, name="passkeys-new"),
+    path("account/passkeys/codes", passkeys.renew_codes, name="passkeys-codes"),
+    path("account/passkeys/<uuid:passkey_id>/remove", passkeys.remove, name="passkey-remove"),
+    path("verify", verification.verify, name="verify"),
+    path("verify/go-on", verification.go_on, name="verify-go-on"),
     path("language", account.choose_language, name="language"),
     path("workspace", sign_in.choose, name="choose"),
     path("datasets", datasets.index, name="datasets"),

@@ -140,7 +140,7 @@ def index(request: Request) -> HttpResponse:
     return page(request, "webhooks.html", context)
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def create(request: Request) -> HttpResponse:
     """Not redirected after it is made: the secret exists only in this answer."""
     form = WebhookForm(request.POST) if request.method == "POST" else WebhookForm()
@@ -154,7 +154,7 @@ def create(request: Request) -> HttpResponse:
     return page(request, "webhook_edit.html", {"form": form}, status=422 if form.is_bound else 200)
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def edit(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         row = endpoints.get_webhook(webhook_id)
@@ -224,7 +224,7 @@ def change_state(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
     return redirect("console:webhook", webhook_id=webhook_id)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def rotate(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
     """Not redirected, as the new secret exists only in this answer."""
     with request.workspace.open():

@@ -241,8 +241,27 @@ class SecondFactor(models.Model):
         db_table = "second_factor"
 
 
+class Passkey(models.Model):
+    """The public half of a key pair in an authenticator of a person (global)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="passkeys")
+    name = models.CharField(max_length=100)
+    # What the authenticator calls it: at most 1,023 bytes, by WebAuthn.
+    credential_id = models.BinaryField(max_length=1023, unique=True)
+    public_key = models.BinaryField()
+    # How often it was used, by its own count; 0 for those that do not count.
+    sign_count = models.BigIntegerField(default=0)
+    transports = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "passkey"
+
+
 class RecoveryCode(models.Model):
-    """A code that stands in once for the authenticator app (global). Using it deletes the row."""
+    """A code that stands in once for the authenticator app or a passkey (global). Using it deletes the row."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="recovery_codes")
     digest = models.BinaryField(max_length=32)
@@ -368,6 +387,7 @@ __all__ = [
     "Membership",
     "OperatorAct",
     "OperatorRequest",
+    "Passkey",
     "Plan",
     "QuotaCounter",
     "RecoveryCode",

@@ -1,4 +1,4 @@
-"""The second factor: codes of an authenticator app (TOTP, RFC 6238) and recovery codes.
+"""The second factor: an authenticator app (TOTP, RFC 6238) or a passkey, and recovery codes for both.
 
 The codes are `cryptography`'s; this keeps the secret encrypted, refuses a code that was used before, and lets a
 recovery code stand in once. Guessing is slowed down by whoever asks (console.account.throttle).
@@ -11,16 +11,18 @@ import hmac
 import logging
 import secrets
 import time
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
-from tenants.accounts.models import RecoveryCode, SecondFactor, User
+from tenants.accounts.models import Passkey, RecoveryCode, SecondFactor, User
 from tenants.accounts.vault import InvalidToken, vault
 from tenants.errors import Conflict, Invalid
 
@@ -37,7 +39,32 @@ WRONG = gettext_noop(
 )
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What a person has besides the password. `codes`: recovery codes that are left."""
+
+    app: bool
+    passkey: bool
+    codes: int
+
+    @property
+    def any(self) -> bool:
+        return self.app or self.passkey
+
+
+def factors_of(user: User) -> Factors:
+    """In one statement, as every sign-in asks."""
+    apps = SecondFactor.objects.filter(user=OuterRef("pk"), confirmed_at__isnull=False)
+    passkeys = Passkey.objects.filter(user=OuterRef("pk"))
+    row = User.objects.filter(pk=user.pk).annotate(codes=Count("recovery_codes"))
+    return Factors(*row.values_list(Exists(apps), Exists(passkeys), "codes").get())
+
+
 def is_on(user: User) -> bool:
+    return factors_of(user).any
+
+
+def app_is_on(user: User) -> bool:
     return SecondFactor.objects.filter(user=user, confirmed_at__isnull=False).exists()
 
 
@@ -77,9 +104,7 @@ def confirm(*, user: User, code: str) -> list[str]:
 def verify(*, user: User, code: str) -> bool:
     """Whether this is the app's code now, or an unused recovery code. Either works once."""
     factor = SecondFactor.objects.filter(user=user, confirmed_at__isnull=False).first()
-    if factor is None:
-        return False
-    step = _matching_step(factor, code)
+    step = _matching_step(factor, code) if factor else None
     if step is not None:
         newer = SecondFactor.objects.filter(user=user, last_step__lt=step)
         return newer.update(last_step=step) == 1
@@ -99,9 +124,17 @@ def renew_recovery_codes(*, user: User) -> list[str]:
 
 @transaction.atomic
 def turn_off(*, user: User) -> bool:
-    """Forget app and recovery codes; False if there were none."""
-    RecoveryCode.objects.filter(user=user).delete()
+    """Forget the app, and the recovery codes unless they stand in for a passkey; False if there was no app."""
+    if not Passkey.objects.filter(user=user).exists():
+        RecoveryCode.objects.filter(user=user).delete()
     return SecondFactor.objects.filter(user=user).delete()[0] == 1
+
+
+@transaction.atomic
+def forget_all(*, user: User) -> bool:
+    """For somebody who lost everything: app, passkeys and recovery codes; False if there was neither."""
+    passkeys = Passkey.objects.filter(user=user).delete()[0]
+    return turn_off(user=user) or passkeys > 0
 
 
 def required_by(user: User) -> list[str]:

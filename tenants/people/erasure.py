@@ -15,6 +15,7 @@ from tenants.accounts.models import (
     Invitation,
     Membership,
     OperatorAct,
+    Passkey,
     RecoveryCode,
     SecondFactor,
     User,
@@ -65,6 +66,7 @@ def erase_everywhere(user: User) -> dict[str, int]:
     counts = {
         "session": sessions.end_sessions(user=user),
         "second_factor": SecondFactor.objects.filter(user=user).delete()[0],
+        "passkey": Passkey.objects.filter(user=user).delete()[0],
         "recovery_code": RecoveryCode.objects.filter(user=user).delete()[0],
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import BooleanField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, mail, passwords
-from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
+from tenants.accounts.models import ApiKey, Invitation, Membership, Passkey, Tenant, User
 from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import Actor, may_manage
 from tenants.accounts.roles import is_known, list_roles, narrowing_of, scopes_in
@@ -29,17 +29,19 @@ LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody e
 
 def list_members() -> QuerySet[Membership]:
     rows = Membership.objects.select_related("user", "user__second_factor").filter(tenant=current_tenant_id())
-    return rows.order_by("user__name", "user__email")
+    has_passkey = Exists(Passkey.objects.filter(user=OuterRef("user")))
+    return rows.annotate(has_passkey=has_passkey).order_by("user__name", "user__email")
 
 
 def list_people() -> QuerySet[User]:
     """The active tenant's members as people, newest account first, each with `role`, `since`, `second_factor_on`."""
     rows = User.objects.filter(memberships__tenant=current_tenant_id())
-    confirmed = Q(second_factor__confirmed_at__isnull=False)
+    has_app = Q(second_factor__confirmed_at__isnull=False)
+    has_passkey = Exists(Passkey.objects.filter(user=OuterRef("pk")))
     return rows.annotate(
         role=F("memberships__role"),
         since=F("memberships__created_at"),
-        second_factor_on=ExpressionWrapper(confirmed, output_field=BooleanField()),
+        second_factor_on=ExpressionWrapper(has_app | has_passkey, output_field=BooleanField()),
     ).order_by("-id")
 
 

@@ -68,6 +68,7 @@ BEFORE_A_TENANT = {
     *("account", "account-name", "account-password", "account-delete"),
     *("account-end-others", "account-end-session"),
     *("second-factor", "second-factor-off", "second-factor-codes"),
+    *("login-passkey", "passkeys-new", "passkeys-codes", "passkey-remove", "verify", "verify-go-on"),
 }
 # Names that start so have an id in their address.
 ONE_THING = {

@@ -310,6 +310,7 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
         "key_digest": 1,
         "session": 1,
         "second_factor": 1,
+        "passkey": 0,
         "recovery_code": 10,
         "invitation": 1,
         "api_key": 1,

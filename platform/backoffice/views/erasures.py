@@ -20,7 +20,7 @@ from tenants.pipeline.upkeep import operator_acts
 from tenants.pipeline.upkeep.tenant_figures import get_tenant
 
 
-@operators(methods=("GET", "POST"))
+@operators(methods=("GET", "POST"), fresh=True)
 def delete(request: Request, slug: str) -> HttpResponse:
     """First what there is of it; then, with its slug typed and a reason given, the erasure."""
     tenant = get_tenant(slug)

@@ -15,7 +15,7 @@ from tenants.people import approvals, impersonation
 from tenants.pipeline.upkeep.tenant_figures import get_tenant
 
 
-@operators(methods=("POST",))
+@operators(methods=("POST",), fresh=True)
 def begin(request: Request, slug: str) -> HttpResponse:
     form = ActForm(request.POST)
     if form.is_valid():

@@ -150,7 +150,7 @@ def change_limits(request: Request, slug: str) -> HttpResponse:
     )
 
 
-@operators(methods=("POST",))
+@operators(methods=("POST",), fresh=True)
 def invite_owner(request: Request, slug: str) -> HttpResponse:
     form = OwnerForm(request.POST)
     if form.is_valid():

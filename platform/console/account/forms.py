@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from console.account.throttle import Attempt
 from console.forms import StyledForm, style
 from tenants.accounts import second_factor
+from tenants.accounts.passkeys import MAX_NAME
 
 MAX_PASSWORD = 4096
 
@@ -62,11 +63,13 @@ class CodeForm(StyledForm):
     )
 
 
-def password_field(label: Any, *, fresh: bool) -> forms.CharField:
+def password_field(label: Any, *, fresh: bool, required: bool = True) -> forms.CharField:
     """A password: a `fresh` one is chosen now, another one is known."""
     kind = "new-password" if fresh else "current-password"
     widget = forms.PasswordInput(attrs={"autocomplete": kind})
-    return forms.CharField(label=label, strip=False, max_length=MAX_PASSWORD, widget=widget)
+    return forms.CharField(
+        label=label, strip=False, max_length=MAX_PASSWORD, widget=widget, required=required
+    )
 
 
 class NewPasswordForm(StyledForm):
@@ -127,6 +130,62 @@ class SecondFactorProofForm(SecondFactorForm):
         if not self.errors and not second_factor.verify(user=self.user, code=cleaned["code"]):
             self.add_error("code", translated(second_factor.WRONG))
         return cleaned
+
+
+class VerifyForm(StyledForm):
+    """One proof that it is still the person: the password, or a code where an app is on, which is used up.
+
+    Raises TooManyAttempts when what was sent is cleaned.
+    """
+
+    password = password_field(_("Your password"), fresh=False, required=False)
+    code = forms.CharField(
+        max_length=40,
+        required=False,
+        label=_("Or a code from your authenticator app"),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "spellcheck": "false", "class": "mono"}
+        ),
+    )
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        self.request, self.user = request, cast(Any, request.user)
+        super().__init__(*args, **kwargs)
+        if not second_factor.app_is_on(self.user):
+            del self.fields["code"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if self.errors:
+            return cleaned
+        if cleaned.get("code"):
+            attempt = self._admitted("code")
+            if second_factor.verify(user=self.user, code=cleaned["code"]):
+                attempt.succeeded()
+            else:
+                self.add_error("code", translated(second_factor.WRONG))
+        elif cleaned["password"]:
+            attempt = self._admitted("proof")
+            if self.user.check_password(cleaned["password"]):
+                attempt.succeeded()
+            else:
+                self.add_error("password", _("This is not your password."))
+        else:
+            self.add_error("password", _("Enter your password."))
+        return cleaned
+
+    def _admitted(self, purpose: str) -> Attempt:
+        attempt = Attempt.of(self.request, purpose, self.user.email)
+        attempt.admit()
+        return attempt
+
+
+class PasskeyForm(StyledForm):
+    name = forms.CharField(
+        max_length=MAX_NAME,
+        label=_("Name"),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": _("Laptop")}),
+    )
 
 
 class ChangePasswordForm(ProofForm, NewPasswordForm):

@@ -19,12 +19,24 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
 from console import problems
-from console.access import PLACEMENT, SESSION_KEY, Visit, memberships_of, page, public, signed_in
+from console.access import (
+    PLACEMENT,
+    SESSION_KEY,
+    Visit,
+    memberships_of,
+    own_address,
+    page,
+    public,
+    signed_in,
+)
+from console.account import ceremony
 from console.account.forms import AddressForm, CodeForm, JoinForm, NewPasswordForm, SignInForm
 from console.account.throttle import Attempt, TooManyAttempts, remember_device
 from tenants.accounts import links, mail, passwords, second_factor, sessions
 from tenants.accounts.models import Invitation, User
 from tenants.accounts.operators import Operator
+from tenants.accounts.passkeys import relying_party
+from tenants.accounts.second_factor import Factors
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError
 from tenants.people import impersonation, invitations
 
@@ -63,6 +75,7 @@ class SignIn(LoginView):
         shown = {
             "invited": "invitation" in self.request.session,
             "ended": self.request.GET.get("ended", ""),
+            "passkeys": relying_party() is not None,
         }
         return {**super().get_context_data(**kwargs), **shown}
 
@@ -78,16 +91,22 @@ class SignIn(LoginView):
     def form_valid(self, form: Any) -> HttpResponse:
         form.attempt.succeeded()
         user = form.get_user()
-        if not second_factor.is_on(user):
-            start_session(self.request, user)
-            response = redirect(self.get_success_url())
-            remember_device(response, user.email)
-            return response
-        _wait_for_code(self.request, user, self.get_success_url())
+        factors = second_factor.factors_of(user)
+        if not factors.any:
+            return _signed_in(self.request, user, self.get_success_url())
+        _wait_for_code(self.request, user, factors, self.get_success_url())
         return redirect("console:login-code")
 
 
-def _wait_for_code(request: HttpRequest, user: User, then: str) -> None:
+def _signed_in(request: HttpRequest, user: User, then: str) -> HttpResponse:
+    request.session.pop(AWAITING_CODE, None)
+    start_session(request, user)
+    response = redirect(then)
+    remember_device(response, user.email)
+    return response
+
+
+def _wait_for_code(request: HttpRequest, user: User, factors: Factors, then: str) -> None:
     request.session.cycle_key()
     request.session[AWAITING_CODE] = {
         "user": str(user.pk),
@@ -95,34 +114,86 @@ def _wait_for_code(request: HttpRequest, user: User, then: str) -> None:
         "hash": user.get_session_auth_hash(),
         "at": time.time(),
         "next": then,
+        "app": factors.app,
+        "passkey": factors.passkey,
     }
 
 
 @public(methods=("GET", "POST"))
 def enter_code(request: HttpRequest) -> HttpResponse:
-    """The second step: a code of the app, or a recovery code."""
+    """The second step: a passkey, a code of the app, or a recovery code."""
     user = _user_awaiting_code(request)
     if user is None:
         request.session.pop(AWAITING_CODE, None)
         return redirect("console:login")
+    if "credential" in request.POST:
+        return _step_by_passkey(request, user)
     form = CodeForm(request.POST or None)
     if not form.is_valid():
-        return page(request, "login_code.html", {"form": form})
+        return _ask_code(request, user, form)
     attempt = Attempt.of(request, "code", user.email)
     try:
         attempt.admit()
     except TooManyAttempts as refused:
-        context = {"form": CodeForm(), "too_many": refused.detail}
-        return too_many(page(request, "login_code.html", context), refused)
+        return too_many(_ask_code(request, user, CodeForm(), refused.detail), refused)
     if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
         form.add_error("code", gettext(second_factor.WRONG))
-        return page(request, "login_code.html", {"form": form})
+        return _ask_code(request, user, form)
     attempt.succeeded()
-    then = request.session.pop(AWAITING_CODE)["next"]
-    start_session(request, user)
-    response = redirect(then)
-    remember_device(response, user.email)
-    return response
+    return _signed_in(request, user, request.session[AWAITING_CODE]["next"])
+
+
+def _ask_code(request: HttpRequest, user: User, form: CodeForm, problem: str = "") -> HttpResponse:
+    waiting = request.session[AWAITING_CODE]
+    context = {
+        "form": form,
+        "problem": problem,
+        # Sign-ins that the release before began had nothing but an app.
+        "has_app": waiting.get("app", True),
+        "passkey": ceremony.offer(request, ceremony.SECOND_STEP, user) if waiting.get("passkey") else "",
+        "party": relying_party(),
+    }
+    return page(request, "login_code.html", context)
+
+
+def _step_by_passkey(request: HttpRequest, user: User) -> HttpResponse:
+    try:
+        ceremony.verified(request, ceremony.SECOND_STEP, user)
+    except Invalid as error:
+        response = _ask_code(request, user, CodeForm(), error.detail)
+        response.status_code = 422
+        return response
+    return _signed_in(request, user, request.session[AWAITING_CODE]["next"])
+
+
+@public(methods=("GET", "POST"))
+def by_passkey(request: HttpRequest) -> HttpResponse:
+    """Signing in with a passkey alone: whoever it belongs to. It stands for password and second factor."""
+    then = own_address(request, request.POST.get("next") or request.GET.get("next") or "")
+    if request.user.is_authenticated:
+        return redirect(then)
+    # Each offer counts, as it makes a session for anybody, until somebody signs in by it.
+    attempt = Attempt.of(request, "open")
+    try:
+        if request.method == "POST":
+            try:
+                user = ceremony.verified(request, ceremony.SIGN_IN)
+            except Invalid as error:
+                attempt.admit()
+                return _offer_passkey(request, then, 422, error.detail)
+            attempt.succeeded()
+            return _signed_in(request, user, then)
+        attempt.admit()
+    except TooManyAttempts as refused:
+        context = {"then": then, "problem": refused.detail}
+        return too_many(page(request, "login_passkey.html", context), refused)
+    return _offer_passkey(request, then, 200)
+
+
+def _offer_passkey(request: HttpRequest, then: str, status: int, problem: str = "") -> HttpResponse:
+    options = ceremony.offer(request, ceremony.SIGN_IN)
+    context = {"then": then, "problem": problem, "passkey": options, "party": relying_party()}
+    return page(request, "login_passkey.html", context, status=status)
 
 
 def _user_awaiting_code(request: HttpRequest) -> User | None:

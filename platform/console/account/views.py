@@ -10,13 +10,12 @@ from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from qrcode.image.svg import SvgPathImage
 
-from console.access import Request, page, public, signed_in
+from console.access import Request, own_address, page, public, signed_in
 from console.account.forms import (
     ChangePasswordForm,
     PersonForm,
@@ -28,6 +27,7 @@ from console.account.sign_in import too_many
 from console.account.throttle import Attempt, TooManyAttempts
 from tenants.accounts import passwords, second_factor, sessions
 from tenants.accounts.models import User
+from tenants.accounts.passkeys import relying_party
 from tenants.errors import Conflict, Invalid
 from tenants.people import members
 from tenants.people.erasure import erase_user
@@ -40,14 +40,16 @@ def show(request: Request) -> HttpResponse:
 
 def show_account(request: Request, context: dict[str, object], status: int) -> HttpResponse:
     """The page; views that refuse a form put it into `context`."""
-    user = request.user
+    user, factors = request.user, second_factor.factors_of(request.user)
     shown = {
         "person_form": PersonForm(initial={"name": user.name}),
         "password_form": ChangePasswordForm(user),
         "off_form": SecondFactorProofForm(user, prefix="off"),
         "delete_form": ProofForm(user, prefix="delete"),
-        "second_factor": second_factor.is_on(user),
-        "codes_left": user.recovery_codes.count(),
+        "second_factor": factors.app,
+        "codes_left": factors.codes,
+        "passkeys": list(user.passkeys.order_by("created_at")),
+        "passkeys_possible": relying_party() is not None,
         "required_by": second_factor.required_by(user),
         "sessions": list(sessions.list_sessions(user)),
         "this_session": sessions.handle_of(request.session.session_key or ""),
@@ -137,7 +139,7 @@ def delete(request: Request) -> HttpResponse:
 @signed_in(methods=("GET", "POST"))
 def set_up(request: Request) -> HttpResponse:
     """Show the secret for an app, and turn two-factor sign-in on with the app's first code."""
-    if second_factor.is_on(request.user):
+    if second_factor.app_is_on(request.user):
         return redirect("console:account")
     if request.method == "GET":
         second_factor.forget_begun(request.user)
@@ -168,6 +170,7 @@ def _set_up(request: Request, context: dict[str, object], status: int) -> HttpRe
         "qr": _qr_svg(address),
         "secret": " ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
         "required_by": second_factor.required_by(request.user),
+        "passkeys_possible": relying_party() is not None,
     }
     return page(request, "second_factor.html", {**shown, **context}, status=status)
 
@@ -193,7 +196,8 @@ def renew_codes(request: Request) -> HttpResponse:
 
 @signed_in(methods=("POST",))
 def turn_off(request: Request) -> HttpResponse:
-    if asking := second_factor.required_by(request.user):
+    asking = second_factor.required_by(request.user)
+    if asking and not request.user.passkeys.exists():
         # Nothing is compared, as a code would be used up.
         return _refuse_turn_off(request, ", ".join(asking))
     try:
@@ -221,7 +225,7 @@ def _refuse_turn_off(request: Request, names: str) -> HttpResponse:
 @public(methods=("POST",))
 def choose_language(request: HttpRequest) -> HttpResponse:
     """An empty choice, or one that there is not, leaves it to the browser again."""
-    response = redirect(_safe_redirect(request, request.POST.get("next", "")))
+    response = redirect(own_address(request, request.POST.get("next", "")))
     language = request.POST.get("language", "")
     if language not in dict(settings.LANGUAGES):
         response.delete_cookie(settings.LANGUAGE_COOKIE_NAME, samesite="Lax")
@@ -235,9 +239,3 @@ def choose_language(request: HttpRequest) -> HttpResponse:
         samesite="Lax",
     )
     return response
-
-
-def _safe_redirect(request: HttpRequest, address: str) -> str:
-    """Where the person was, if that is a page of ours."""
-    ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
-    return address if ours else "/"

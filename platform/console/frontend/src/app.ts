@@ -1,7 +1,7 @@
 // The console's script. Pages work as plain forms and links; this adds what those cannot do.
 import htmx from "htmx.org";
 import { startAudits } from "./audits";
-import { startConfirmations } from "./dialogs";
+import { sendNow, startConfirmations } from "./dialogs";
 import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
 import { startImports } from "./imports";
@@ -31,6 +31,7 @@ startSelection();
 startUploads();
 startImports();
 startAudits();
+sendNow();
 
 htmx.onLoad((element) => {
   const root = element as HTMLElement;
