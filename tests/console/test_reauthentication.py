@@ -28,7 +28,8 @@ FRESH = {
     **dict.fromkeys(("people-invite", "people-second-factor", "invitation-link"), ("POST",)),
     **dict.fromkeys(("member-role", "member-remove", "member-reset-link"), ("POST",)),
     **dict.fromkeys(("roles", "role-edit", "role-delete"), ("POST",)),
-    **dict.fromkeys(("security", "security-networks"), ("POST",)),
+    **dict.fromkeys(("security", "security-networks", "security-operators"), ("POST",)),
+    **dict.fromkeys(("member-narrowing", "operator-answer"), ("POST",)),
     **dict.fromkeys(("passkeys-codes", "passkey-remove"), ("POST",)),
     "passkeys-new": ("GET", "POST"),
 }
