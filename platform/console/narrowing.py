@@ -28,7 +28,7 @@ Choices = list[tuple[str, str]]
 
 
 class SomeOf(forms.MultipleChoiceField):
-    """Boxes whose choices the form knows only once it is made; it checks them itself."""
+    """Boxes whose choices the form checks itself: a StyledForm is cleaned as it is made, before a field has them."""
 
     widget = forms.CheckboxSelectMultiple
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from console import labels, narrowing
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm
-from console.narrowing import Choices, NarrowingForm
+from console.narrowing import NarrowingForm
 from console.presenters import actor_names
 from tenants.accounts import keys, mail
 from tenants.accounts.models import ApiKey, Invitation, Membership
@@ -34,23 +34,18 @@ class RoleForm(StyledForm):
 
     def __init__(self, roles: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.offer_roles(roles)
-
-    def offer_roles(self, roles: list[str]) -> None:
         offered: Any = self.fields["role"].widget
         offered.choices = [(role, labels.label_of(labels.ROLES, role)) for role in roles]
 
 
 class InviteForm(RoleForm, NarrowingForm):
+    """Of the roles, and of the datasets and queues, that are offered."""
+
     email = forms.EmailField(
         label=gettext_lazy("E-mail"),
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "ann@example.org"}),
     )
     field_order = ("email", "role")
-
-    def __init__(self, roles: list[str], offered: tuple[Choices, Choices], *args: Any, **kwargs: Any) -> None:
-        NarrowingForm.__init__(self, offered, *args, **kwargs)
-        self.offer_roles(roles)
 
 
 # Verbs of the audit log under which an invitation becomes somebody's.

@@ -54,7 +54,12 @@ def normalise(origin: str) -> str:
         raise Invalid(_("Name one host exactly, without wildcards; letters of other scripts as Punycode."))
     if scheme != "https" and (scheme != "http" or host not in LOCAL):
         raise Invalid(_("Only https, or http on localhost."))
-    return f"{scheme}://{host}" if port in (None, _PORTS[scheme]) else f"{scheme}://{host}:{port}"
+    return as_origin(scheme, host, port)
+
+
+def as_origin(scheme: str, host: str, port: int | None) -> str:
+    """As browsers write it: without the port that is the scheme's own."""
+    return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
 def _host(netloc: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TypeVar
@@ -38,17 +38,16 @@ from webauthn.helpers.structs import (
 
 from tenants.accounts import second_factor
 from tenants.accounts.models import Passkey, RecoveryCode, User
+from tenants.accounts.origins import as_origin
 from tenants.errors import Conflict, Invalid, NotFound
 
 log = logging.getLogger(__name__)
 
 PRODUCT = "Crosslight"
-USUAL_PORTS = {"http": 80, "https": 443}
 MOST, MAX_NAME = 20, 100
 # Of what a browser sends: attestations are not asked for, so that this is small.
 MAX_RESPONSE = 20_000
 _VERIFIED = UserVerificationRequirement.REQUIRED
-_TRANSPORTS = {one.value for one in AuthenticatorTransport}
 Read = TypeVar("Read")
 
 
@@ -72,15 +71,13 @@ def relying_party() -> RelyingParty | None:
     """By BASE_URL; None where that names an address, which browsers refuse. This machine's own is `localhost`."""
     parts = urlsplit(settings.BASE_URL)
     host = parts.hostname or ""
-    # As browsers write an origin, without the scheme's own port.
-    port = "" if parts.port in (None, USUAL_PORTS.get(parts.scheme)) else f":{parts.port}"
     try:
         if not ip_address(host).is_loopback:
             return None
         host = "localhost"
     except ValueError:
         pass
-    return RelyingParty(host, f"{parts.scheme}://{host}{port}")
+    return RelyingParty(host, as_origin(parts.scheme, host, parts.port))
 
 
 def _required_party() -> RelyingParty:
@@ -139,7 +136,7 @@ def register(*, user: User, name: str, response: str, challenge: bytes) -> tuple
                 credential_id=verified.credential_id,
                 public_key=verified.credential_public_key,
                 sign_count=verified.sign_count,
-                transports=_known_transports(credential.response.transports),
+                transports=[one.value for one in credential.response.transports or ()],
             )
             has_codes = RecoveryCode.objects.filter(user=user).exists()
             codes = [] if has_codes else second_factor.renew_recovery_codes(user=user)
@@ -156,10 +153,6 @@ def _refuse_too_many(user: User, count: int) -> None:
         raise Conflict(
             _("You have %(count)s passkeys already, which is the limit. Remove one first.") % {"count": MOST}
         )
-
-
-def _known_transports(given: Iterable[AuthenticatorTransport] | None) -> list[str]:
-    return [one.value for one in given or () if one.value in _TRANSPORTS]
 
 
 # --- Signing in, and proving again who one is ------------------------------------------------------------

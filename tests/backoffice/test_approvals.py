@@ -104,6 +104,17 @@ def key_of(party: Any, maker: User | None) -> str:
         return keys.create_key(name="k", scopes=list(SCOPES), created_by=maker)[1]
 
 
+def failed_job(party: Any, detail: str, **fields: Any) -> Job:
+    with tenant_scope(party.id):
+        return Job.objects.create(
+            kind="embed_asset",
+            state="failed",
+            error={"type": "bad", "detail": detail},
+            finished_at=timezone.now(),
+            **fields,
+        )
+
+
 # --- What is shut ---
 
 
@@ -117,13 +128,7 @@ def test_without_the_setting_nothing_changes(party: Any, operator: Client) -> No
 def test_without_the_setting_nobody_pays_for_it(
     party: Any, operator: Client, owner: Client, secret: str
 ) -> None:
-    with tenant_scope(party.id):
-        job = Job.objects.create(
-            kind="embed_asset",
-            state="failed",
-            error={"type": "bad", "detail": secret},
-            finished_at=timezone.now(),
-        )
+    job = failed_job(party, secret)
     slug = party.tenant.slug
     for client, path in (
         (owner, "/"),
@@ -187,15 +192,9 @@ def test_a_suspended_tenant_is_no_way_in(asking: Any, operator: Client) -> None:
 def test_what_jobs_say_is_hidden_until_it_is_approved(
     asking: Any, operator: Client, owner: Client, secret: str
 ) -> None:
-    with tenant_scope(asking.id):
-        job = Job.objects.create(
-            kind="embed_asset",
-            state="failed",
-            error={"type": "bad", "detail": f"{secret} is broken"},
-            traceback=f"ValueError: {secret}",
-            started_at=timezone.now(),
-            finished_at=timezone.now(),
-        )
+    job = failed_job(
+        asking, f"{secret} is broken", traceback=f"ValueError: {secret}", started_at=timezone.now()
+    )
     one = f"/operator/jobs/{asking.tenant.slug}/{job.id}"
     listed = f"/operator/jobs?tenant={asking.tenant.slug}"
     shown = (page(asking), one, listed)
@@ -217,13 +216,7 @@ def test_jobs_of_other_tenants_are_read_as_ever(
 ) -> None:
     other, public = make_party(), f"open-{secret}"
     for one, said in ((asking, f"hidden-{secret}"), (other, public)):
-        with tenant_scope(one.id):
-            Job.objects.create(
-                kind="embed_asset",
-                state="failed",
-                error={"type": "bad", "detail": said},
-                finished_at=timezone.now(),
-            )
+        failed_job(one, said)
     shown = operator.get("/operator/jobs").content.decode()
     assert (f"hidden-{secret}" in shown, public in shown) == (False, True)
 

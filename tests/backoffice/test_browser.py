@@ -43,13 +43,21 @@ def status_of(stack: Any, tenant: dict[str, Any]) -> int:
     return requests.get(f"{stack.base_url}/api/v1/me", headers=headers, timeout=PATIENCE_S).status_code
 
 
+@pytest.fixture
+def theirs(browser: Any, stack: Any, clinic: dict[str, Any]) -> Iterator[Any]:
+    """A window of the clinic's owner, beside the operator's."""
+    context = browser.new_context(base_url=stack.base_url)
+    window = context.new_page()
+    window.goto("/")
+    enter(window, clinic["user"], clinic["password"])
+    expect(window.get_by_role("heading", name="Overview")).to_be_visible()
+    yield window
+    context.close()
+
+
 def test_a_suspended_tenants_key_and_console_are_refused(
-    operator: Any, stack: Any, clinic: dict[str, Any], browser: Any
+    operator: Any, theirs: Any, stack: Any, clinic: dict[str, Any]
 ) -> None:
-    theirs = browser.new_context(base_url=stack.base_url).new_page()
-    theirs.goto("/")
-    enter(theirs, clinic["user"], clinic["password"])
-    expect(theirs.get_by_role("heading", name="Overview")).to_be_visible()
     assert status_of(stack, clinic) == 200
     operator.get_by_role("link", name="Tenants", exact=True).click()
     operator.get_by_role("link", name="Hillside Clinic").click()
@@ -66,7 +74,6 @@ def test_a_suspended_tenants_key_and_console_are_refused(
     assert status_of(stack, clinic) == 200
     theirs.goto("/datasets")
     expect(theirs.get_by_role("heading", name="Datasets")).to_be_visible()
-    theirs.context.close()
 
 
 def test_acting_is_bannered_until_it_is_stopped(operator: Any) -> None:
@@ -89,13 +96,7 @@ def test_the_fleet_shows_the_workers_that_run(operator: Any) -> None:
     expect(operator.get_by_role("row", name=re.compile("^embed"))).to_be_visible()
 
 
-def test_an_owner_approves_and_revokes(
-    operator: Any, stack: Any, clinic: dict[str, Any], browser: Any
-) -> None:
-    theirs = browser.new_context(base_url=stack.base_url).new_page()
-    theirs.goto("/")
-    enter(theirs, clinic["user"], clinic["password"])
-    expect(theirs.get_by_role("heading", name="Overview")).to_be_visible()
+def test_an_owner_approves_and_revokes(operator: Any, theirs: Any) -> None:
     theirs.goto("/security")
     theirs.get_by_role("link", name="Operators", exact=True).click()
     theirs.get_by_role("button", name="Require approval").click()

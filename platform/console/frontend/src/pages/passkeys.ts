@@ -2,76 +2,23 @@
 import { all, need } from "../dom";
 import { t } from "../words";
 
-interface Descriptor {
-  id: string;
-  type: PublicKeyCredentialType;
-  transports?: AuthenticatorTransport[];
+type Options = PublicKeyCredentialCreationOptionsJSON & PublicKeyCredentialRequestOptionsJSON;
+
+async function create(given: Options): Promise<Credential | null> {
+  return navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(given) });
 }
 
-interface Options {
-  challenge: string;
-  user?: { id: string; name: string; displayName: string };
-  excludeCredentials?: Descriptor[];
-  allowCredentials?: Descriptor[];
-}
-
-function bytes(text: string): ArrayBuffer {
-  const plain = atob(text.replace(/-/g, "+").replace(/_/g, "/"));
-  return Uint8Array.from(plain, (sign) => sign.charCodeAt(0)).buffer;
-}
-
-function text(buffer: ArrayBuffer | null): string | null {
-  if (!buffer) return null;
-  const plain = String.fromCharCode(...new Uint8Array(buffer));
-  return btoa(plain).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
-}
-
-function descriptors(given: Descriptor[] = []): PublicKeyCredentialDescriptor[] {
-  return given.map((one) => ({ ...one, id: bytes(one.id) }));
-}
-
-async function create(given: Options): Promise<object> {
-  const publicKey = {
-    ...given,
-    challenge: bytes(given.challenge),
-    user: { ...given.user, id: bytes(given.user?.id ?? "") },
-    excludeCredentials: descriptors(given.excludeCredentials),
-  } as PublicKeyCredentialCreationOptions;
-  const made = (await navigator.credentials.create({ publicKey })) as PublicKeyCredential;
-  const response = made.response as AuthenticatorAttestationResponse;
-  return said(made, {
-    clientDataJSON: text(response.clientDataJSON),
-    attestationObject: text(response.attestationObject),
-    transports: response.getTransports(),
-  });
-}
-
-async function use(given: Options): Promise<object> {
-  const publicKey = {
-    ...given,
-    challenge: bytes(given.challenge),
-    allowCredentials: descriptors(given.allowCredentials),
-  } as PublicKeyCredentialRequestOptions;
-  const used = (await navigator.credentials.get({ publicKey })) as PublicKeyCredential;
-  const response = used.response as AuthenticatorAssertionResponse;
-  return said(used, {
-    clientDataJSON: text(response.clientDataJSON),
-    authenticatorData: text(response.authenticatorData),
-    signature: text(response.signature),
-    userHandle: text(response.userHandle),
-  });
-}
-
-function said(credential: PublicKeyCredential, response: object): object {
-  return { id: credential.id, rawId: text(credential.rawId), type: credential.type, response, clientExtensionResults: {} };
+async function use(given: Options): Promise<Credential | null> {
+  return navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(given) });
 }
 
 /** Why no passkey can be used on this page, or nothing. */
 function obstacle(form: HTMLFormElement): string {
   const origin = form.dataset.origin ?? "";
   if (origin !== location.origin) return t("Passkeys work at {address} only. Open Crosslight there.", { address: origin });
-  // Browsers leave them out without HTTPS, too.
-  return window.PublicKeyCredential ? "" : t("This browser cannot use passkeys here. They need HTTPS.");
+  // Browsers leave it out without HTTPS, too, and older ones do not read options from JSON.
+  const known = window.PublicKeyCredential && "parseCreationOptionsFromJSON" in PublicKeyCredential;
+  return known ? "" : t("This browser cannot use passkeys here. They need HTTPS and an up-to-date browser.");
 }
 
 function reason(error: unknown): string {
