@@ -15,6 +15,7 @@ from tenants.jobs import notify_workers
 from tenants.jobs.kinds import QUEUES
 from tenants.moderation.record import seals
 from tenants.people import approvals, impersonation, invitations
+from tenants.people.sign_on import break_glass
 from tenants.pipeline.upkeep import operator_acts, periodic
 from workers.base import JobTask, LetterTask, places, run_next
 
@@ -96,6 +97,11 @@ def mail_reset(email: str) -> None:
 @shared_task(name=approvals.TASK, base=LetterTask)
 def mail_operator_request(request_id: str) -> None:
     approvals.mail_request(uuid.UUID(request_id))
+
+
+@shared_task(name=break_glass.TASK, base=LetterTask)
+def mail_break_glass(tenant_id: str, user_id: str, when: str) -> None:
+    break_glass.mail_use(uuid.UUID(tenant_id), uuid.UUID(user_id), when)
 
 
 @shared_task(name="workers.mail_webhook_disabled", base=LetterTask)

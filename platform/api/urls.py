@@ -8,6 +8,7 @@ from api.accounts.operator_requests import OneOperatorRequest, OperatorRequests
 from api.accounts.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
 from api.accounts.roles import OneRole, Roles
 from api.accounts.security import Security
+from api.accounts.sign_on import Connections, Domains, OneConnection, OneDomain, VerifyDomain
 from api.accounts.views import Keys, Me, OneKey, Origins, RotateKey, Usage
 from api.assets.content import Content, Thumbnail, Transcript
 from api.assets.datasets import Datasets, Merges, OneDataset
@@ -94,6 +95,11 @@ urlpatterns = [
     path("keys/<id:key_id>", OneKey.as_view(), name="key"),
     path("keys/<id:key_id>/rotate", RotateKey.as_view(), name="rotate"),
     path("security", Security.as_view(), name="security"),
+    path("sso/connections", Connections.as_view(), name="sso-connections"),
+    path("sso/connections/<id:connection_id>", OneConnection.as_view(), name="sso-connection"),
+    path("sso/domains", Domains.as_view(), name="sso-domains"),
+    path("sso/domains/<id:domain_id>", OneDomain.as_view(), name="sso-domain"),
+    path("sso/domains/<id:domain_id>/verify", VerifyDomain.as_view(), name="sso-domain-verify"),
     path("operator-requests", OperatorRequests.as_view(), name="operator-requests"),
     path("operator-requests/<id:request_id>", OneOperatorRequest.as_view(), name="operator-request"),
     path("members", Members.as_view(), name="members"),

@@ -89,7 +89,8 @@ def _authorize(request: Request) -> HttpResponseBase | None:
     user = request.user
     if not user.is_authenticated:
         return redirect_to_login(request.get_full_path() if request.method == "GET" else "/operator/")
-    if not user.is_staff:
+    # No tenant's provider makes an operator.
+    if not user.is_staff or sessions.connection_of(request.session) is not None:
         return render(request, "403.html", {"needed_scope": "operator"}, status=403)
     if ended := sessions.over(request.session, strictest_limits(user)):
         request.session.flush()

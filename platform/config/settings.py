@@ -354,6 +354,18 @@ WEBHOOK_FAILING_DAYS = int(env("WEBHOOK_FAILING_DAYS", "5"))
 # How long events and deliveries are kept to be looked at and sent again.
 WEBHOOK_KEEP_DAYS = int(env("WEBHOOK_KEEP_DAYS", "30"))
 
+# --- Single sign-on ---------------------------------------------------------------------------------------
+
+# The same for identity providers of tenants that lie in a private network (docs/single-sign-on.md).
+SSO_ALLOW_HTTP = flag("SSO_ALLOW_HTTP")
+SSO_PORTS = tuple(filter(None, env("SSO_PORTS", "").split(",")))
+SSO_ALLOWED_HOSTS = tuple(filter(None, env("SSO_ALLOWED_HOSTS", "").lower().split(",")))
+SSO_ALLOWED_NETWORKS = tuple(filter(None, env("SSO_ALLOWED_NETWORKS", "").split(",")))
+# For one request to a provider, from resolving the name to the last byte.
+SSO_TIMEOUT_S = float(env("SSO_TIMEOUT_S", "8"))
+# Name servers that are asked for proofs of domains, as "address" or "address:port"; empty: those of this machine.
+SSO_DNS_SERVERS = tuple(filter(None, env("SSO_DNS_SERVERS", "").split(",")))
+
 # --- Models ----------------------------------------------------------------------------------------------
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))

@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
 from tenants import observe
-from tenants.accounts import reauthentication, second_factor, sessions
+from tenants.accounts import reauthentication, second_factor, sessions, sign_on
 from tenants.accounts.models import Membership, Tenant, User
 from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
@@ -31,6 +31,7 @@ from tenants.accounts.roles import narrowing_of, scopes_in
 from tenants.accounts.security import networks_of, session_limits
 from tenants.errors import NotAllowed, NotFound, ServiceError
 from tenants.people import impersonation
+from tenants.people.sign_on import break_glass
 from tenants.scope import Narrowing, narrowed, tenant_scope
 
 SESSION_KEY = "tenant"
@@ -43,6 +44,10 @@ BEGINNINGS = ((READ, "console:datasets"), (MODERATE, "console:reviews"), (SEARCH
 WHOLE_WORKSPACE = gettext_noop(
     "This shows or changes the whole workspace, and you have access to chosen datasets and review queues only. "
     "Ask an owner or admin for more."
+)
+OTHERS_ACCOUNT = gettext_noop(
+    "You came by single sign-on, which opens one workspace and not your account. "
+    "Sign out and in again with your own password or passkey for this."
 )
 View = Callable[..., HttpResponseBase]
 
@@ -63,6 +68,8 @@ class Workspace:
     looks_only: bool = False
     # The datasets and queues that the member sees; None: all of them.
     narrowing: Narrowing | None = None
+    # The member is one of those who may use the password although single sign-on is enforced, and came by it.
+    break_glass: bool = False
 
     def admits(self, request: HttpRequest) -> bool:
         """Whether it may be opened from where the request comes. Its networks bind no operator who acts in it."""
@@ -95,16 +102,20 @@ def actor_of(request: Request) -> Actor:
     return Actor(str(request.user.pk), request.workspace.role, request.user.pk)
 
 
-def memberships_of(user: User) -> list[Membership]:
-    """The person's roles in tenants that are active, by name."""
-    rows = Membership.objects.select_related("tenant__security")
-    rows = rows.filter(user=user, tenant__state=Tenant.State.ACTIVE)
+def connection_of(request: HttpRequest) -> uuid.UUID | None:
+    """The single sign-on by which the person came; None for who came by a password or passkey of their own."""
+    return sessions.connection_of(request.session)
+
+
+def memberships_of(user: User, connection_id: uuid.UUID | None) -> list[Membership]:
+    """The person's roles in active tenants that a session by this single sign-on, or by password, opens; by name."""
+    rows = sign_on.open_memberships(user, connection_id).select_related("tenant__security")
     return list(rows.order_by("tenant__name", "tenant_id"))
 
 
-def find_workspace(user: User, chosen: str | None) -> Workspace | None:
-    """The chosen tenant if the person still belongs to it, or the only one there is; else None."""
-    memberships = memberships_of(user)
+def find_workspace(user: User, connection_id: uuid.UUID | None, chosen: str | None) -> Workspace | None:
+    """The chosen tenant if the session opens it, or the only one there is; else None."""
+    memberships = memberships_of(user, connection_id)
     picked = [m for m in memberships if str(m.tenant_id) == chosen]
     if not picked and len(memberships) == 1:
         picked = memberships
@@ -114,14 +125,23 @@ def find_workspace(user: User, chosen: str | None) -> Workspace | None:
     scopes, narrowing = scopes_in(member.tenant_id, member.role), narrowing_of(member)
     # Of who is narrowed, what the pages that they open let them do.
     scopes = scopes if narrowing is None else scopes & NARROWABLE
-    return Workspace(member.tenant, member.role, scopes, len(memberships) > 1, narrowing=narrowing)
+    return Workspace(
+        member.tenant,
+        member.role,
+        scopes,
+        len(memberships) > 1,
+        narrowing=narrowing,
+        break_glass=member.break_glass and connection_id is None,
+    )
 
 
 def workspace_of(request: Visit) -> Workspace | None:
     """Where this session works: an operator who acts, there alone; everybody else, where they belong."""
-    row = impersonation.current(request.user, request.session.session_key)
+    connection_id = connection_of(request)
+    # An operator works here by what is theirs: no tenant's provider speaks for one.
+    row = impersonation.current(request.user, request.session.session_key) if connection_id is None else None
     if row is None:
-        return find_workspace(request.user, request.session.get(SESSION_KEY))
+        return find_workspace(request.user, connection_id, request.session.get(SESSION_KEY))
     role = impersonation.role_of(row)
     return Workspace(
         tenant=row.tenant,
@@ -214,8 +234,10 @@ def _authorize(request: Request, scope: str, narrowable: frozenset[str]) -> Http
         return redirect("console:choose")
     if not workspace.admits(request):
         return problems.network_not_allowed(request, workspace.tenant.name)
-    if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
+    if _lacks_second_factor(request, workspace):
         return _second_factor_first(request)
+    if workspace.break_glass:
+        break_glass.note_use(request.user, workspace.tenant, request.session)
     observe.tenant_id.set(str(workspace.tenant.id))
     if workspace.narrowing is not None and not _allows_method(tuple(narrowable), request):
         return _another_beginning(request) or problems.answer(request, NotAllowed(_(WHOLE_WORKSPACE)))
@@ -267,6 +289,12 @@ def _is_read_only(request: HttpRequest, scope: str) -> bool:
     match = request.resolver_match
     by_post = scope == SEARCH and match is not None and match.url_name in READ_ONLY_POSTS
     return by_post or request.method in ("GET", "HEAD")
+
+
+def _lacks_second_factor(request: Request, workspace: Workspace) -> bool:
+    """Who came by single sign-on has shown whatever the tenant's own provider asks for."""
+    asked = workspace.tenant.requires_second_factor and connection_of(request) is None
+    return asked and not second_factor.is_on(request.user)
 
 
 def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
@@ -322,12 +350,20 @@ def _tell_placement(request: Request, response: HttpResponseBase) -> HttpRespons
     return response
 
 
-def signed_in(methods: Iterable[str] = ("GET",), fresh: Iterable[str] = ()) -> Callable[[View], View]:
+def signed_in(
+    methods: Iterable[str] = ("GET",), fresh: Iterable[str] = (), *, by_sign_on: bool = False
+) -> Callable[[View], View]:
     """For pages about the person, which need no tenant; where there is one, its navigation is shown. `fresh`: as of
-    `needs`."""
+    `needs`.
+
+    An account is the person's, and a single sign-on speaks for one workspace: only pages that say `by_sign_on` open
+    for a session that came by one.
+    """
 
     def admit(request: Visit) -> HttpResponseBase | None:
         refusal = _enter(request)
+        if refusal is None and connection_of(request) is not None and not by_sign_on:
+            return problems.answer(request, NotAllowed(_(OTHERS_ACCOUNT)))
         if refusal is None and request.workspace is not None and not request.workspace.admits(request):
             # From elsewhere the page tells nothing of the workspace, not even in its navigation.
             request.workspace = None
@@ -336,9 +372,12 @@ def signed_in(methods: Iterable[str] = ("GET",), fresh: Iterable[str] = ()) -> C
     return _open_to(admit, tuple(methods), tuple(fresh))
 
 
-def public(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
-    """For pages before signing in. What they show may hold a token, so no other site learns where one came from."""
-    return _open_to(_forget_ended, tuple(methods))
+def public(methods: Iterable[str] = ("GET",), *, from_elsewhere: bool = False) -> Callable[[View], View]:
+    """For pages before signing in. What they show may hold a token, so no other site learns where one came from.
+
+    `from_elsewhere`: other sites post there, without a token of ours; what they send proves itself.
+    """
+    return _open_to(_forget_ended, tuple(methods), protect=not from_elsewhere)
 
 
 def _forget_ended(request: Visit) -> None:
@@ -349,10 +388,15 @@ def _forget_ended(request: Visit) -> None:
 
 
 def _open_to(
-    admit: Callable[[Visit], HttpResponseBase | None], allowed: tuple[str, ...], fresh: tuple[str, ...] = ()
+    admit: Callable[[Visit], HttpResponseBase | None],
+    allowed: tuple[str, ...],
+    fresh: tuple[str, ...] = (),
+    *,
+    protect: bool = True,
 ) -> Callable[[View], View]:
     def decorate(view: View) -> View:
-        protected = csrf_protect(_proved_first(view, fresh))
+        checked = _proved_first(view, fresh)
+        protected = csrf_protect(checked) if protect else checked
 
         @csrf_exempt
         @wraps(view)

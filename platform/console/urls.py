@@ -19,11 +19,13 @@ from console import (
     reviews,
     roles,
     security,
+    sign_on,
     usage,
     webhooks,
     weight_profiles,
 )
 from console.account import passkeys, sign_in, verification
+from console.account import sign_on as account_sign_on
 from console.account import views as account
 from console.audits import views as audits
 from console.datasets import assets
@@ -43,6 +45,13 @@ urlpatterns = [
     path("login/code", sign_in.enter_code, name="login-code"),
     path("login/passkey", sign_in.by_passkey, name="login-passkey"),
     path("logout", sign_in.sign_out, name="logout"),
+    path("sso", account_sign_on.begin, name="sso-login"),
+    path("sso/<uuid:connection_id>/callback", account_sign_on.callback, name="sso-callback"),
+    path("sso/<uuid:connection_id>/acs", account_sign_on.acs, name="sso-acs"),
+    path("sso/<uuid:connection_id>/finish", account_sign_on.finish, name="sso-finish"),
+    path("sso/<uuid:connection_id>/prove", account_sign_on.prove, name="sso-prove"),
+    path("sso/<uuid:connection_id>/confirm", account_sign_on.confirm, name="sso-confirm"),
+    path("sso/<uuid:connection_id>/metadata", account_sign_on.metadata, name="sso-metadata"),
     path("invitation", sign_in.invitation, name="invitation"),
     path("reset", sign_in.ask_reset, name="reset"),
     path("reset/new", sign_in.reset, name="reset-new"),
@@ -219,6 +228,32 @@ urlpatterns = [
     path("people/<uuid:user_id>/remove", people.remove, name="member-remove"),
     path("people/<uuid:user_id>/reset-link", people.make_link, name="member-reset-link"),
     path("security", security.sessions, name="security"),
+    path("security/single-sign-on", sign_on.index, name="sso"),
+    path("security/single-sign-on/domains", sign_on.add_domain, name="sso-domains"),
+    path("security/single-sign-on/domains/<uuid:domain_id>/prove", sign_on.prove_domain, name="domain-prove"),
+    path("security/single-sign-on/domains/<uuid:domain_id>/route", sign_on.route_domain, name="domain-route"),
+    path(
+        "security/single-sign-on/domains/<uuid:domain_id>/remove", sign_on.remove_domain, name="domain-remove"
+    ),
+    path("security/single-sign-on/new", sign_on.create, name="sso-new"),
+    path("security/single-sign-on/connections/<uuid:connection_id>", sign_on.show, name="connection"),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/edit", sign_on.edit, name="connection-edit"
+    ),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/switch",
+        sign_on.switch,
+        name="connection-switch",
+    ),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/test", sign_on.test, name="connection-test"
+    ),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/delete",
+        sign_on.delete,
+        name="connection-delete",
+    ),
+    path("people/<uuid:user_id>/break-glass", sign_on.choose_break_glass, name="member-break-glass"),
     path("security/networks", security.networks, name="security-networks"),
     path("security/operators", operator_requests.index, name="security-operators"),
     path("security/operators/<uuid:request_id>", operator_requests.answer, name="operator-answer"),

@@ -72,8 +72,8 @@ def send(task: str, *arguments: str) -> None:
 
 def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datetime, link: str) -> None:
     text = INVITATION.format(
-        inviter=_single_line(inviter),
-        workspace=_single_line(workspace),
+        inviter=single_line(inviter),
+        workspace=single_line(workspace),
         until=f"{until:%Y-%m-%d %H:%M}",
         link=link,
     )
@@ -89,6 +89,6 @@ def send_reset(*, email: str, hours: int, link: str) -> None:
     )
 
 
-def _single_line(text: str) -> str:
+def single_line(text: str) -> str:
     """What a person typed, as part of one line: it must not look like a paragraph of ours."""
     return " ".join(text.split())[:100]

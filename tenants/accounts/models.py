@@ -15,6 +15,14 @@ from uuid_utils.compat import uuid7
 
 from ml.normalization import normalize
 from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct, OperatorRequest
+from tenants.accounts.sign_on_models import (
+    IdentityProvider,
+    SignOnConnection,
+    SignOnDomain,
+    SignOnIdentity,
+    SignOnRequest,
+    UsedAssertion,
+)
 from tenants.scope import TenantModel
 
 RESOURCES = ("requests", "assets", "bytes", "vectors", "generations", "cpu_s", "gpu_s")
@@ -142,6 +150,8 @@ class Membership(models.Model):
     # What the person sees of the tenant (`roles.narrowing_of`); None: all of it.
     datasets = ArrayField(models.UUIDField(), null=True, blank=True)
     queues = ArrayField(models.CharField(max_length=100), null=True, blank=True)
+    # An owner with a second factor may use the password although single sign-on is enforced.
+    break_glass = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -212,6 +222,15 @@ class Session(AbstractBaseSession):
     # When its row was made: signing in, like a new password, makes another one. Those of the release before count from
     # the upgrade.
     signed_in_at = models.DateTimeField(default=timezone.now, db_default=Now())
+    # By which single sign-on it was opened; it opens that one's tenant alone. A row that is gone opens none.
+    connection = models.ForeignKey(
+        SignOnConnection,
+        null=True,
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
 
     class Meta(AbstractBaseSession.Meta):
         abstract = False
@@ -381,6 +400,7 @@ __all__ = [
     "CustomRole",
     "FeatureFlag",
     "FlagTenant",
+    "IdentityProvider",
     "InstallationSecret",
     "Invitation",
     "KeyDigest",
@@ -394,7 +414,12 @@ __all__ = [
     "Reservation",
     "SecondFactor",
     "Session",
+    "SignOnConnection",
+    "SignOnDomain",
+    "SignOnIdentity",
+    "SignOnRequest",
     "Tenant",
     "UsageDay",
+    "UsedAssertion",
     "User",
 ]

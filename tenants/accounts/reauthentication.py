@@ -1,6 +1,7 @@
 """Re-authentication: when the person of a session last proved who they are, and the request that waits for it.
 
-Signing in is the first proof. What a borrowed browser must not do asks for one of the last REAUTHENTICATION_MINUTES.
+Signing in is the first proof, except by single sign-on. What a borrowed browser must not do asks for one of the last
+REAUTHENTICATION_MINUTES.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.http import HttpRequest
 
+from tenants.accounts.sessions import connection_of
+
 _VERIFIED, _INTERRUPTED = "verified_at", "interrupted"
 # Characters of a form that is kept while its sender proves who they are, and how long it waits for that.
 MOST_KEPT, WAITS_S = 64_000, 900
@@ -25,9 +28,13 @@ def mark_verified(session: Any) -> None:
 
 
 def is_verified(session: Any) -> bool:
-    """Whether they did, or signed in, within the last REAUTHENTICATION_MINUTES."""
+    """Whether they did, or signed in, within the last REAUTHENTICATION_MINUTES.
+
+    Coming by single sign-on proves nothing of a borrowed browser: a provider in which it is signed in does not ask.
+    """
     again = session.get(_VERIFIED, 0.0)
-    first = session.signed_in_at.timestamp() if session.signed_in_at else 0.0
+    by_themselves = session.signed_in_at is not None and connection_of(session) is None
+    first = session.signed_in_at.timestamp() if by_themselves else 0.0
     return time.time() - max(again, first) < settings.REAUTHENTICATION_MINUTES * 60
 
 

@@ -45,10 +45,10 @@ def narrowing_of(member: Membership) -> Narrowing | None:
     return Narrowing(datasets, None if member.queues is None else tuple(member.queues))
 
 
-def list_roles() -> list[Role]:
-    """The active tenant's, built-in ones first."""
+def list_roles(tenant_id: uuid.UUID | None = None) -> list[Role]:
+    """Of the active tenant, or another one, built-in ones first."""
     built_in = [Role(name, _in_order(scopes), built_in=True) for name, scopes in ROLES.items()]
-    made = CustomRole.objects.filter(tenant=current_tenant_id()).order_by("name")
+    made = CustomRole.objects.filter(tenant=tenant_id or current_tenant_id()).order_by("name")
     return [*built_in, *(Role(row.name, _in_order(row.scopes), row.description) for row in made)]
 
 

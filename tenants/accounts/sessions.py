@@ -19,7 +19,7 @@ from tenants.accounts.models import Session, User
 from tenants.accounts.security import SessionLimits, installation_limits
 
 SEEN_EVERY = dt.timedelta(minutes=1)
-_CLIENT = "client"
+_CLIENT, _CONNECTION = "client", "connection"
 # Why a session is over.
 IDLE, AGE = "idle", "age"
 
@@ -39,6 +39,7 @@ class SessionStore(DatabaseStore):
         client = data.get(_CLIENT, {})
         row.handle, row.user_id = handle_of(row.session_key), data.get(USER_KEY)
         row.device, row.address = client.get("device", ""), client.get("address", "")
+        row.connection_id = data.get(_CONNECTION)
         return row
 
     def _get_session_from_db(self) -> object:
@@ -55,6 +56,16 @@ def handle_of(session_key: str) -> uuid.UUID:
 def note_client(session: Any, *, device: str, address: str) -> None:
     """Keep with a session, at sign-in, which browser it belongs to."""
     session[_CLIENT] = {"device": device[:300], "address": address[:45]}
+
+
+def bind(session: Any, connection_id: uuid.UUID) -> None:
+    """Keep with a session, at sign-in, by which single sign-on it was opened."""
+    session[_CONNECTION] = str(connection_id)
+
+
+def connection_of(session: Any) -> uuid.UUID | None:
+    """The single sign-on by which a session was opened; None for one that the person opened by what is theirs."""
+    return uuid.UUID(session[_CONNECTION]) if _CONNECTION in session else None
 
 
 def over(session: Any, limits: SessionLimits) -> str:
@@ -79,22 +90,27 @@ def touch(session: Any) -> None:
         session.seen_at = now
 
 
-def list_sessions(user: User) -> QuerySet[Session]:
-    """The person's live sessions, the one used last first."""
+def list_sessions(user: User, connection_id: uuid.UUID | None = None) -> QuerySet[Session]:
+    """The person's live sessions, the one used last first; only those of a single sign-on if one is named."""
     now, limits = timezone.now(), installation_limits()
-    mine = Session.objects.filter(user=user, expire_date__gt=now)
+    mine = _sessions(user, connection_id).filter(expire_date__gt=now)
     live = mine.filter(seen_at__gt=now - limits.idle, signed_in_at__gt=now - limits.longest)
     return live.order_by("-seen_at")
 
 
-def end_session(*, user: User, handle: uuid.UUID) -> int:
+def _sessions(user: User, connection_id: uuid.UUID | None) -> QuerySet[Session]:
+    rows = Session.objects.filter(user=user)
+    return rows.filter(connection=connection_id) if connection_id else rows
+
+
+def end_session(*, user: User, handle: uuid.UUID, connection_id: uuid.UUID | None = None) -> int:
     """End one of the person's own sessions; returns how many ended, as it may be over already."""
-    return Session.objects.filter(user=user, handle=handle).delete()[0]
+    return _sessions(user, connection_id).filter(handle=handle).delete()[0]
 
 
-def end_sessions(*, user: User, keep: str | None = None) -> int:
-    """End all sessions of a person, but for the one with the key `keep`."""
-    return Session.objects.filter(user=user).exclude(pk=keep).delete()[0]
+def end_sessions(*, user: User, keep: str | None = None, connection_id: uuid.UUID | None = None) -> int:
+    """End all sessions of a person, but for the one with the key `keep`; of a single sign-on if one is named."""
+    return _sessions(user, connection_id).exclude(pk=keep).delete()[0]
 
 
 def forget_expired() -> None:

@@ -6,8 +6,8 @@ import uuid
 
 from django.utils import timezone
 
-from tenants.accounts import api_admission, flags, keys, sessions
-from tenants.accounts.models import Acting, Membership, Session, Tenant
+from tenants.accounts import api_admission, flags, keys, sessions, sign_on
+from tenants.accounts.models import Acting, Session, Tenant, User
 from tenants.accounts.networks import admits, as_address
 from tenants.accounts.permissions import READ
 from tenants.accounts.roles import narrowing_of, scopes_in
@@ -32,16 +32,19 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
         if record is None or record.tenant_id != str(tenant_id):
             return False
         return keys.usable(record) and record.admits(address)
-    row = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True).first()
-    if row is None:
+    live = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True)
+    row = live.select_related("user").first()
+    if row is None or row.user is None:
         return False
-    # The networks of a tenant bind its people, and no operator who acts in it.
-    return _is_reading_member(row, tenant_id, address) or _is_impersonating(row, tenant_id)
+    # The networks of a tenant bind its people, and no operator who acts in it, who signs in by no tenant's provider.
+    return _is_reading_member(row, row.user, tenant_id, address) or (
+        row.connection_id is None and _is_impersonating(row, tenant_id)
+    )
 
 
-def _is_reading_member(row: Session, tenant_id: uuid.UUID, address: str) -> bool:
-    rows = Membership.objects.select_related("tenant__security")
-    member = rows.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE).first()
+def _is_reading_member(row: Session, user: User, tenant_id: uuid.UUID, address: str) -> bool:
+    rows = sign_on.open_memberships(user, row.connection_id).select_related("tenant__security")
+    member = rows.filter(tenant=tenant_id).first()
     if member is None or READ not in scopes_in(tenant_id, member.role):
         return False
     # Jobs are of the whole tenant: who is narrowed follows none.

@@ -290,7 +290,7 @@ def mail_request(request_id: uuid.UUID) -> None:
         return
     text = LETTER.format(
         operator=row.operator.email,
-        workspace=" ".join(row.tenant.name.split())[:100],
+        workspace=mail.single_line(row.tenant.name),
         access="to look and to change" if row.access == FULL else "to look only",
         minutes=row.minutes,
         reason=row.reason,

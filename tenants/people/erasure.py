@@ -18,6 +18,7 @@ from tenants.accounts.models import (
     Passkey,
     RecoveryCode,
     SecondFactor,
+    SignOnIdentity,
     User,
 )
 from tenants.accounts.operators import label_of
@@ -67,6 +68,7 @@ def erase_everywhere(user: User) -> dict[str, int]:
         "session": sessions.end_sessions(user=user),
         "second_factor": SecondFactor.objects.filter(user=user).delete()[0],
         "passkey": Passkey.objects.filter(user=user).delete()[0],
+        "sign_on_identity": SignOnIdentity.objects.filter(user=user).delete()[0],
         "recovery_code": RecoveryCode.objects.filter(user=user).delete()[0],
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),

@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
-from tenants.accounts import keys, mail, passwords
-from tenants.accounts.models import ApiKey, Invitation, Membership, Passkey, Tenant, User
+from tenants.accounts import keys, mail, passwords, sign_on
+from tenants.accounts.models import ApiKey, Invitation, Membership, Passkey, SignOnIdentity, Tenant, User
 from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import Actor, may_manage
 from tenants.accounts.roles import is_known, list_roles, narrowing_of, scopes_in
@@ -24,6 +24,10 @@ from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.scope import current_tenant_id, tenant_scope
 
+# How a provider is called in the words of the audit log whose answers give roles at single sign-on.
+SIGN_ON = "sign-on:"
+# How actors are called who are nobody's member: keys, operators, an identity provider.
+PROGRAMS = ("key:", SIGN_ON, OPERATOR)
 LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody else an owner first.")
 
 
@@ -104,6 +108,7 @@ def end_membership(member: Membership, *, actor: str) -> list[ApiKey]:
     """The removal itself, for callers that have checked it, in the tenant's scope."""
     ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=frozenset())
     _revoke_invitations(member.user)
+    SignOnIdentity.objects.filter(user=member.user_id).delete()
     member.delete()
     details = {"role": member.role, "keys_revoked": [key.prefix for key in ended]}
     record(actor=actor, verb="member.removed", target=str(member.user_id), details=details)
@@ -130,6 +135,12 @@ def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:
                 gettext(
                     "This person does not belong to this workspace alone. "
                     "The operator of the installation can make a link: manage.py reset_password."
+                )
+            )
+        if sign_on.enforced_memberships(user).exists():
+            raise NotAllowed(
+                gettext(
+                    "This person signs in through the identity provider of the workspace, which no password replaces."
                 )
             )
         record(actor=actor.label, verb="member.reset_link_made", target=str(user_id))
@@ -166,7 +177,7 @@ def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:
 
 def role_now(actor: Actor) -> str:
     """A person's role, as it is under `lock_members`; it may have changed since the request was let in."""
-    if actor.label.startswith(("key:", OPERATOR)):
+    if actor.label.startswith(PROGRAMS):
         return actor.role
     mine = Membership.objects.filter(tenant=current_tenant_id(), user=actor.user_id).first()
     return mine.role if mine else ""

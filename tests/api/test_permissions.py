@@ -28,6 +28,7 @@ from tenants.accounts.models import (
     Membership,
     OperatorRequest,
     QuotaCounter,
+    SignOnDomain,
     Tenant,
     UsageDay,
     User,
@@ -50,6 +51,7 @@ from tenants.moderation import known_content, policies, reviews
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.moderation.reviews import bulk
 from tenants.people import invitations, roles
+from tenants.people.sign_on import connections, domains
 from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.transfer import exports, imports
 from tenants.retrieval import maps, model_routing
@@ -103,6 +105,7 @@ def form(content: str) -> tuple[bytes, dict[str, str]]:
 
 
 BULK = {"filter": {"rule": "r"}, "decision": "allow", "reason": "x"}
+CONNECTION = {"protocol": "oidc", "name": "new", "issuer": "https://login.example", "client_id": "c"}
 TABLE = (
     Row("GET", "me", None, 200),
     Row("GET", "usage", "read", 200),
@@ -128,6 +131,18 @@ TABLE = (
     Row("POST", "roles", "admin", 201, {"name": "new-role", "scopes": ["read"]}, room=("name",)),
     Row("PATCH", "roles/{name}", "admin", 200, {"scopes": ["read", "write"]}),
     Row("DELETE", "roles/{name}", "admin", 204),
+    Row("GET", "sso/connections", "admin", 200),
+    Row("POST", "sso/connections", "admin", 201, CONNECTION, room=("connection_id",)),
+    Row("GET", "sso/connections/{connection_id}", "admin", 200),
+    Row("PATCH", "sso/connections/{connection_id}", "admin", 200, {"enabled": True}),
+    Row("DELETE", "sso/connections/{connection_id}", "admin", 204),
+    Row("GET", "sso/domains", "admin", 200),
+    Row("POST", "sso/domains", "admin", 201, {"domain": "new.example"}, room=("domain_id",)),
+    Row("GET", "sso/domains/{domain_id}", "admin", 200),
+    Row("PATCH", "sso/domains/{domain_id}", "admin", 200, {"connection": None}),
+    Row("DELETE", "sso/domains/{domain_id}", "admin", 204),
+    # It was proved before, so that no name server is asked.
+    Row("POST", "sso/domains/{domain_id}/verify", "admin", 200),
     Row("GET", "origins", "admin", 200),
     Row("PUT", "origins", "admin", 200, {"origins": ["https://shop.example"]}),
     Row("GET", "datasets", "read", 200),
@@ -375,6 +390,21 @@ def build_people(party: Party) -> dict[str, str]:
     }
 
 
+def build_sign_on(party: Party) -> dict[str, str]:
+    """A connection and a proved domain; others are deleted, as there are only so many."""
+    with tenant_scope(party.id):
+        for old in connections.list_connections():
+            connections.delete_connection(connection_id=old.id, actor="key:x")
+        for domain in domains.list_domains():
+            domains.remove_domain(domain_id=domain.id, actor="key:x")
+        sent = {name: value for name, value in CONNECTION.items() if name != "protocol"}
+        changes = connections.read_values(party.id, "oidc", sent)
+        made = connections.create_connection(protocol="oidc", changes=changes, actor="key:x")
+        row = domains.add_domain(domain=f"{uuid.uuid4().hex}.example", actor="key:x")
+        SignOnDomain.objects.filter(pk=row.pk).update(proved_at=timezone.now())
+    return {"connection_id": str(made.id), "domain_id": str(row.id)}
+
+
 def build_operator_request(party: Party) -> dict[str, str]:
     operator = User.objects.create(email=f"o-{uuid.uuid4().hex}@operators.example", is_staff=True)
     until = timezone.now() + dt.timedelta(days=1)
@@ -554,6 +584,7 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
     build_people: ("key_id", "member_id", "invitation_id"),
     build_operator_request: ("request_id",),
+    build_sign_on: ("connection_id", "domain_id"),
     build_role: ("name",),
     build_upload: ("upload_id",),
     build_import: ("import_id",),

@@ -22,11 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_PAGES = {
     *("asset-content", "asset-thumbnail", "asset-tile", "audit-content", "audit-picture"),
     *("export-content", "import-receipt", "usage-export", "job-events", "jobs-states", "job-log", "logout"),
+    *("sso-callback", "sso-finish", "sso-metadata"),
     *("asset-neighbours", "map-points", "map-matches", "policies-language", "generation-preview"),
 }
 OPERATORS_NOT_PAGES = {"tenant-export-content"}
 #: Pages that only make sense in the middle of something; others tests open them (test_people, test_sign_in).
-PASSING = {"login-code", "invitation", "reset-new", "verify-go-on"}
+PASSING = {"login-code", "invitation", "reset-new", "verify-go-on", "sso-confirm", "sso-prove"}
 DEMO_PICTURES = 8
 
 

@@ -49,6 +49,7 @@ from tenants.moderation.models import (
 from tenants.moderation.policies import backtests
 from tenants.moderation.reviews import bulk
 from tenants.people import invitations, roles
+from tenants.people.sign_on import connections, domains
 from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval.maps import create_map
 from tenants.retrieval.models import SearchTask
@@ -68,12 +69,13 @@ BEFORE_A_TENANT = {
     *("account", "account-name", "account-password", "account-delete"),
     *("account-end-others", "account-end-session"),
     *("second-factor", "second-factor-off", "second-factor-codes"),
+    *("sso-login", "sso-callback", "sso-acs", "sso-finish", "sso-prove", "sso-confirm", "sso-metadata"),
     *("login-passkey", "passkeys-new", "passkeys-codes", "passkey-remove", "verify", "verify-go-on"),
 }
 # Names that start so have an id in their address.
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
-    *("import", "upload", "export", "erasure", "role"),
+    *("import", "upload", "export", "erasure", "role", "connection", "domain"),
     *("model", "golden", "classifier", "task", "webhook", "generation"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
@@ -227,6 +229,20 @@ TABLE = [
     ("origins-remove", "POST", "admin"),
     ("security", "GET", "admin"),
     ("security", "POST", "admin"),
+    ("sso", "GET", "admin"),
+    ("sso-new", "GET", "admin"),
+    ("sso-new", "POST", "admin"),
+    ("sso-domains", "POST", "admin"),
+    ("domain-prove", "POST", "admin"),
+    ("domain-route", "POST", "admin"),
+    ("domain-remove", "POST", "admin"),
+    ("connection", "GET", "admin"),
+    ("connection-edit", "GET", "admin"),
+    ("connection-edit", "POST", "admin"),
+    ("connection-switch", "POST", "admin"),
+    ("connection-test", "POST", "admin"),
+    ("connection-delete", "POST", "admin"),
+    ("member-break-glass", "POST", "admin"),
     ("security-networks", "GET", "admin"),
     ("security-networks", "POST", "admin"),
     ("security-operators", "GET", "admin"),
@@ -271,6 +287,7 @@ class Things:
                 "key_id": _key_of(party),
                 "import_id": _import_of(self.dataset.id),
                 **_webhook(),
+                **_sign_on(party),
                 "upload_id": _upload(),
                 "erasure_id": Erasure.objects.create(kind="asset").id,
                 "export_id": Export.objects.create(job_id=added.job.id).id,
@@ -365,6 +382,15 @@ def _operator_request(party: Party) -> uuid.UUID:
 def _import_of(dataset_id: uuid.UUID) -> uuid.UUID:
     row = Import.objects.create(dataset_id=dataset_id, source="upload", location="lost.csv", format="csv")
     return row.id
+
+
+def _sign_on(party: Party) -> dict[str, Any]:
+    sent = {"name": "Example", "issuer": "https://login.example", "client_id": "c", "client_secret": "s"}
+    changes = connections.read_values(party.id, "oidc", sent)
+    found = connections.create_connection(protocol="oidc", changes=changes, actor="key:x")
+    name = f"{secrets.token_hex(4)}.example"
+    row = domains.add_domain(domain=name, connection_id=found.id, actor="key:x")
+    return {"connection_id": found.id, "domain_id": row.id}
 
 
 def _webhook() -> dict[str, Any]:

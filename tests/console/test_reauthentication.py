@@ -30,6 +30,9 @@ FRESH = {
     **dict.fromkeys(("roles", "role-edit", "role-delete"), ("POST",)),
     **dict.fromkeys(("security", "security-networks", "security-operators"), ("POST",)),
     **dict.fromkeys(("member-narrowing", "operator-answer"), ("POST",)),
+    **dict.fromkeys(("domain-route", "domain-remove", "member-break-glass"), ("POST",)),
+    **dict.fromkeys(("connection-switch", "connection-delete"), ("POST",)),
+    **dict.fromkeys(("sso-new", "connection-edit"), ("GET", "POST")),
     **dict.fromkeys(("passkeys-codes", "passkey-remove"), ("POST",)),
     "passkeys-new": ("GET", "POST"),
 }

@@ -97,6 +97,9 @@ def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> 
         "webhook_lane",
         # What a role of a tenant's own may do, read at log-in.
         "custom_role",
+        # Where an address signs in, before there is a scope.
+        "sign_on_connection",
+        "sign_on_domain",
         # From where it is opened, read before that.
         "tenant_security",
     }

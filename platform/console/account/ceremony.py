@@ -15,8 +15,9 @@ from tenants.errors import Invalid
 log = logging.getLogger(__name__)
 
 CHALLENGE, LASTS_S = "challenge", 300
-# What it is for: adding one, signing in by one alone, after a password, or confirming that it is still the person.
-REGISTER, SIGN_IN, SECOND_STEP, VERIFY = "register", "sign-in", "second-step", "verify"
+# What it is for: adding one, signing in by one alone, after a password, confirming that it is still the person, or that
+# an account is theirs to which a single sign-on leads.
+REGISTER, SIGN_IN, SECOND_STEP, VERIFY, LINK = "register", "sign-in", "second-step", "verify", "link"
 
 
 def begin(request: HttpRequest, purpose: str, ceremony: passkeys.Ceremony) -> str:

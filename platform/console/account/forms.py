@@ -188,6 +188,31 @@ class PasskeyForm(StyledForm):
     )
 
 
+class ConfirmForm(ProofForm):
+    """The password of an account that is to be linked, and a code where it has a second factor."""
+
+    code = forms.CharField(
+        max_length=40,
+        required=False,
+        label=_("Code of your app, or a recovery code"),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "spellcheck": "false", "class": "mono"}
+        ),
+    )
+    field_order = ("current", "code")
+
+    def __init__(self, user: Any, *args: Any, asks_code: bool, **kwargs: Any) -> None:
+        self.asks_code = asks_code
+        super().__init__(user, *args, **kwargs)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        asked = self.asks_code and not self.errors
+        if asked and not second_factor.verify(user=self.user, code=cleaned["code"]):
+            self.add_error("code", translated(second_factor.WRONG))
+        return cleaned
+
+
 class ChangePasswordForm(ProofForm, NewPasswordForm):
     field_order = ("current", "password", "again")
 

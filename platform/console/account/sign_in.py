@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 from django.contrib import messages
@@ -23,6 +24,7 @@ from console.access import (
     PLACEMENT,
     SESSION_KEY,
     Visit,
+    connection_of,
     memberships_of,
     own_address,
     page,
@@ -32,8 +34,8 @@ from console.access import (
 from console.account import ceremony
 from console.account.forms import AddressForm, CodeForm, JoinForm, NewPasswordForm, SignInForm
 from console.account.throttle import Attempt, TooManyAttempts, remember_device
-from tenants.accounts import links, mail, passwords, second_factor, sessions
-from tenants.accounts.models import Invitation, User
+from tenants.accounts import links, mail, passwords, second_factor, sessions, sign_on
+from tenants.accounts.models import Invitation, Membership, User
 from tenants.accounts.operators import Operator
 from tenants.accounts.passkeys import relying_party
 from tenants.accounts.second_factor import Factors
@@ -46,9 +48,14 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 AWAITING_CODE, AWAITING_CODE_S = "half_way", 600
 
 
-def start_session(request: HttpRequest, user: User) -> None:
-    """Sign the person in: a new session key, and what the list of sessions shows."""
+def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | None = None) -> None:
+    """Sign the person in: a new session, and what the list of sessions shows. `connection_id`: by single sign-on."""
+    if connection_id is not None or connection_of(request) is not None:
+        # Nothing of another way in stays.
+        request.session.flush()
     login(request, user, backend=BACKEND)
+    if connection_id is not None:
+        sessions.bind(request.session, connection_id)
     device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
     sessions.note_client(request.session, device=device, address=address)
 
@@ -217,10 +224,11 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@signed_in(methods=("GET", "POST"))
+@signed_in(methods=("GET", "POST"), by_sign_on=True)
 def choose(request: Visit) -> HttpResponse:
-    """The tenants that this person belongs to; the choice is kept in the session."""
-    memberships = memberships_of(request.user)
+    """The tenants that this session opens; the choice is kept in it."""
+    connection_id = connection_of(request)
+    memberships = memberships_of(request.user, connection_id)
     if request.method == "POST":
         chosen = request.POST.get("tenant", "")
         if any(str(m.tenant_id) == chosen for m in memberships):
@@ -230,10 +238,18 @@ def choose(request: Visit) -> HttpResponse:
             return redirect("console:home")
     elif request.workspace is not None and (request.workspace.acting or len(memberships) == 1):
         return redirect("console:home")
-    elif not memberships and request.user.is_staff:
+    elif not memberships and request.user.is_staff and connection_id is None:
         return redirect("operator:index")
     status = 200 if memberships else 403
-    return page(request, "choose.html", {"memberships": memberships}, status=status)
+    context = {"memberships": memberships, "enforced": _enforced(request.user, connection_id)}
+    return page(request, "choose.html", context, status=status)
+
+
+def _enforced(user: User, connection_id: uuid.UUID | None) -> list[Membership]:
+    """The person's roles in tenants that ask for their single sign-on, of who did not come by one."""
+    if connection_id is not None:
+        return []
+    return list(sign_on.enforced_memberships(user).select_related("tenant").order_by("tenant__name"))
 
 
 INVITATION, RESET = "invitation", "reset"
@@ -272,6 +288,9 @@ def invitation(request: HttpRequest) -> HttpResponse:
 
 def _answer_invitation(request: HttpRequest, digest: bytes, found: Invitation) -> HttpResponse:
     if request.user.is_authenticated:
+        if connection_of(request) is not None:
+            # A tenant's provider speaks for nobody in another tenant.
+            return page(request, "invitation.html", {"invitation": found, "by_sign_on": True})
         if request.method == "POST" and request.user.email == found.email:
             return _enter_workspace(request, invitations.accept(digest=digest, user=request.user))
         return page(request, "invitation.html", {"invitation": found})

@@ -1,8 +1,8 @@
 """Asking a signed-in person again who they are, before what a borrowed browser must not do, and going on after it.
 
 `console.access.needs(fresh=…)` and `backoffice.access.operators(fresh=True)` keep the request that they interrupt
-(`tenants.accounts.reauthentication`) and lead to `verify`, the one page that asks. A session that has to prove itself
-elsewhere would be sent there by it, and come back to `go_on` after `mark_verified`.
+(`tenants.accounts.reauthentication`) and lead to `verify`, the one page that asks. A session by single sign-on is sent
+to its provider by it (`account.sign_on.prove`), and comes back to `go_on` after `mark_verified`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from console.access import Visit, page, signed_in
+from console.access import Visit, connection_of, page, signed_in
 from console.account import ceremony
 from console.account.forms import VerifyForm
 from console.account.sign_in import too_many
@@ -22,8 +22,11 @@ from tenants.accounts.reauthentication import Interrupted
 from tenants.errors import Invalid
 
 
-@signed_in(methods=("GET", "POST"))
+@signed_in(methods=("GET", "POST"), by_sign_on=True)
 def verify(request: Visit) -> HttpResponse:
+    connection_id = connection_of(request)
+    if connection_id is not None:
+        return redirect("console:sso-prove", connection_id)
     if request.method != "POST":
         return _ask(request, VerifyForm(request), 200)
     try:
@@ -52,7 +55,7 @@ def _ask(request: Visit, form: VerifyForm, status: int, problem: str = "") -> Ht
     return page(request, "verify.html", context, status=status)
 
 
-@signed_in()
+@signed_in(by_sign_on=True)
 def go_on(request: Visit) -> HttpResponse:
     """Take up what was interrupted: a page is opened, a form is sent once more, by a script or by hand."""
     if not reauthentication.is_verified(request.session):

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from qrcode.image.svg import SvgPathImage
 
-from console.access import Request, own_address, page, public, signed_in
+from console.access import Request, connection_of, own_address, page, public, signed_in
 from console.account.forms import (
     ChangePasswordForm,
     PersonForm,
@@ -33,14 +33,15 @@ from tenants.people import members
 from tenants.people.erasure import erase_user
 
 
-@signed_in()
+@signed_in(by_sign_on=True)
 def show(request: Request) -> HttpResponse:
     return show_account(request, {}, 200)
 
 
 def show_account(request: Request, context: dict[str, object], status: int) -> HttpResponse:
-    """The page; views that refuse a form put it into `context`."""
+    """The page; views that refuse a form put it into `context`. By single sign-on it shows only what came by it."""
     user, factors = request.user, second_factor.factors_of(request.user)
+    connection_id = connection_of(request)
     shown = {
         "person_form": PersonForm(initial={"name": user.name}),
         "password_form": ChangePasswordForm(user),
@@ -51,7 +52,8 @@ def show_account(request: Request, context: dict[str, object], status: int) -> H
         "passkeys": list(user.passkeys.order_by("created_at")),
         "passkeys_possible": relying_party() is not None,
         "required_by": second_factor.required_by(user),
-        "sessions": list(sessions.list_sessions(user)),
+        "sessions": list(sessions.list_sessions(user, connection_id)),
+        "by_sign_on": connection_id is not None,
         "this_session": sessions.handle_of(request.session.session_key or ""),
         "owns_alone": members.owns_alone(user),
     }
@@ -101,16 +103,18 @@ def _end_other_sessions(request: Request) -> None:
     sessions.end_sessions(user=request.user, keep=request.session.session_key)
 
 
-@signed_in(methods=("POST",))
+@signed_in(methods=("POST",), by_sign_on=True)
 def end_session(request: Request, handle: uuid.UUID) -> HttpResponse:
-    sessions.end_session(user=request.user, handle=handle)
+    sessions.end_session(user=request.user, handle=handle, connection_id=connection_of(request))
     messages.success(request, _("The session has ended."))
     return redirect("console:account")
 
 
-@signed_in(methods=("POST",))
+@signed_in(methods=("POST",), by_sign_on=True)
 def end_others(request: Request) -> HttpResponse:
-    ended = sessions.end_sessions(user=request.user, keep=request.session.session_key)
+    ended = sessions.end_sessions(
+        user=request.user, keep=request.session.session_key, connection_id=connection_of(request)
+    )
     said = ngettext("%(count)s other session ended.", "%(count)s other sessions ended.", ended)
     messages.success(request, said % {"count": ended})
     return redirect("console:account")

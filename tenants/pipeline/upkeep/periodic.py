@@ -23,6 +23,7 @@ from tenants.jobs.kinds import QUEUES
 from tenants.learning import cleanup
 from tenants.moderation.policies import recalibration
 from tenants.people import invitations
+from tenants.people.sign_on import flows as sign_on_flows
 from tenants.pipeline.assets.services import resume_deletions
 from tenants.pipeline.audits import audit_requests, auditing
 from tenants.pipeline.care.erasure_receipts import settle
@@ -107,6 +108,7 @@ def _tend(tenants: list[UUID], runs: int) -> None:
             orphans,
             _prune,
             forget_old_answers,
+            sign_on_flows.forget_expired,
             resume_deletions,
             resume_erasures,
             settle,
