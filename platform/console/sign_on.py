@@ -214,12 +214,15 @@ def prove_domain(request: Request, domain_id: uuid.UUID) -> HttpResponse:
 @needs(ADMIN, methods=("POST",), fresh=("POST",))
 def route_domain(request: Request, domain_id: uuid.UUID) -> HttpResponse:
     chosen = request.POST.get("connection", "")
-    with request.workspace.open():
-        found = [one.id for one in connections.list_connections() if str(one.id) == chosen]
-        domains.route_domain(
-            domain_id=domain_id, connection_id=found[0] if found else None, actor=actor_of(request).label
-        )
-    messages.success(request, _("Saved."))
+    try:
+        with request.workspace.open():
+            found = [one.id for one in connections.list_connections() if str(one.id) == chosen]
+            domains.route_domain(
+                domain_id=domain_id, connection_id=found[0] if found else None, actor=actor_of(request).label
+            )
+        messages.success(request, _("Saved."))
+    except Conflict as error:
+        messages.error(request, error.detail)
     return redirect("console:sso")
 
 

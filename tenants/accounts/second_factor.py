@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
@@ -138,8 +138,9 @@ def forget_all(*, user: User) -> bool:
 
 
 def required_by(user: User) -> list[str]:
-    """Names of the workspaces that ask this person for a second factor."""
-    rows = user.memberships.filter(tenant__requires_second_factor=True, tenant__state="active")
+    """Names of the workspaces that ask this person for a second factor, of all members or for an emergency password."""
+    asked = Q(tenant__requires_second_factor=True) | Q(break_glass=True, role="owner")
+    rows = user.memberships.filter(asked, tenant__state="active")
     return list(rows.order_by("tenant__name").values_list("tenant__name", flat=True))
 
 

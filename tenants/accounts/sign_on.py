@@ -9,8 +9,16 @@ from __future__ import annotations
 import uuid
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.accounts.models import Membership, Passkey, SignOnConnection, SignOnDomain, Tenant, User
+from tenants.errors import Conflict
+
+NO_WAY_IN = gettext_noop(
+    "Single sign-on is required, and no owner could get in while the provider is down. "
+    "First choose another owner with two-factor sign-in who has an emergency password (Security, Single sign-on)."
+)
 
 
 def domain_of(email: str) -> str:
@@ -33,6 +41,25 @@ def enforced_memberships(user: User) -> QuerySet[Membership]:
 def uses_break_glass(user: User, tenant_id: uuid.UUID) -> bool:
     """Whether a password opens this tenant although it enforces single sign-on for the person."""
     return _active(user).filter(_EXEMPT, Exists(_enforcing(user)), tenant=tenant_id).exists()
+
+
+def keep_a_way_in(tenant_id: uuid.UUID, *, without: User | None = None) -> None:
+    """Raises Conflict where a tenant requires single sign-on, and its owners could not get in by what is theirs.
+
+    `without`: an owner who is about to be none; nothing is raised for one who could not get in so either.
+    """
+    if not SignOnConnection.objects.filter(tenant=tenant_id, enabled=True, enforced=True).exists():
+        return
+    owners = Membership.objects.filter(tenant=tenant_id, role="owner", user__is_active=True)
+    able = {one.user_id for one in owners.select_related("user") if _opens(one.user, tenant_id)}
+    if without is None and not able:
+        raise Conflict(_(NO_WAY_IN))
+    if without is not None and able == {without.pk}:
+        raise Conflict(_(NO_WAY_IN))
+
+
+def _opens(user: User, tenant_id: uuid.UUID) -> bool:
+    return open_memberships(user, None).filter(tenant=tenant_id).exists()
 
 
 def find_connection(email: str) -> SignOnConnection | None:

@@ -9,7 +9,7 @@ from django.db.models import CharField, Field, Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils.translation import gettext as _
 
-from tenants.accounts import sessions
+from tenants.accounts import sessions, sign_on
 from tenants.accounts.models import (
     ApiKey,
     Invitation,
@@ -36,7 +36,8 @@ def erase_user(*, user: User) -> dict[str, int]:
     """Erase a person's account; table -> number of rows removed or made anonymous.
 
     Ends the keys that they made, as removing a member does. In audit logs a pseudonym takes their place. May be run
-    again after it was cut off. Raises Conflict for the last owner of a workspace.
+    again after it was cut off. Raises Conflict for the last owner of a workspace, or the last who gets in past a required
+    single sign-on.
     """
     _refuse_last_owner(user)
     receipt = {"membership": 0, "key_digest": 0}
@@ -58,6 +59,8 @@ def _refuse_last_owner(user: User) -> None:
             _("The only owner of %(names)s cannot be erased. Make somebody else an owner first.")
             % {"names": names}
         )
+    for member in Membership.objects.filter(user=user, role="owner"):
+        sign_on.keep_a_way_in(member.tenant_id, without=user)
 
 
 def erase_everywhere(user: User) -> dict[str, int]:

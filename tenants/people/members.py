@@ -184,9 +184,11 @@ def role_now(actor: Actor) -> str:
 
 
 def _keep_an_owner(member: Membership) -> None:
+    """Raises Conflict for the last owner, and for the last one who gets in while a required provider is down."""
     others = Membership.objects.filter(tenant=member.tenant_id, role="owner").exclude(pk=member.pk)
     if not others.exists():
         raise Conflict(_(LAST_OWNER))
+    sign_on.keep_a_way_in(member.tenant_id, without=member.user)
 
 
 def _revoke_invitations(user: User, role: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from tenants.accounts import keys
-from tenants.accounts.models import CustomRole, Membership
+from tenants.accounts.models import CustomRole, IdentityProvider, Membership
 from tenants.accounts.permissions import GRANTABLE, ROLES, Actor, may_manage
 from tenants.accounts.roles import NAME, Role
 from tenants.accounts.services import lock_members
@@ -127,7 +127,7 @@ def delete_role(*, actor: Actor, name: str) -> None:
 
 
 def _holders(row: CustomRole) -> list[str]:
-    """Members and open invitations that have a role, in words."""
+    """Members and open invitations that have a role, and connections that give it, in words."""
     members = Membership.objects.filter(tenant=row.tenant_id, role=row.name).order_by("user__email")
     invited = list_invitations().filter(role=row.name).order_by("email")
     return [
@@ -136,6 +136,17 @@ def _holders(row: CustomRole) -> list[str]:
             _("the invitation of %(email)s") % {"email": email}
             for email in invited.values_list("email", flat=True)
         ),
+        *(_("the single sign-on %(name)s") % {"name": name} for name in _mapped_by(row)),
+    ]
+
+
+def _mapped_by(row: CustomRole) -> list[str]:
+    """Names of the connections that give a role."""
+    providers = IdentityProvider.objects.order_by("id").only("name", "default_role", "role_map")
+    return [
+        one.name
+        for one in providers
+        if row.name in (one.default_role, *(line["role"] for line in one.role_map))
     ]
 
 

@@ -311,6 +311,7 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
         "session": 1,
         "second_factor": 1,
         "passkey": 0,
+        "sign_on_identity": 0,
         "recovery_code": 10,
         "invitation": 1,
         "api_key": 1,

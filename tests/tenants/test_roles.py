@@ -174,7 +174,7 @@ def test_it_is_given_at_invitation_and_by_change_of_role(party: Party, stranger:
         digest=links.digest(token_of(invited.link)), name="Bea", password="correct horse battery"
     )
     for one in (ann, user):
-        found = find_workspace(one, None)
+        found = find_workspace(one, None, None)
         assert found is not None
         assert (found.role, found.scopes) == ("night", {"read", "moderate"})
     bob = new_member(stranger.tenant, "viewer")
@@ -399,7 +399,7 @@ def test_an_invitation_to_a_role_that_is_gone_opens_nothing_and_says_so(party: P
 def test_a_role_that_is_gone_opens_nothing(party: Party) -> None:
     ann = new_member(party.tenant, "viewer")
     Membership.objects.filter(user=ann).update(role="lost")
-    found = find_workspace(ann, None)
+    found = find_workspace(ann, None, None)
     assert found is not None
     assert found.scopes == frozenset()
     with tenant_scope(party.id):

@@ -226,6 +226,7 @@ class OneDomain(Resource):
         summary="Choose by which connection a domain signs in",
         request={"application/json": DomainChanges},
         responses=shapes.SsoDomain,
+        extensions={"x-problems": [409]},
     )
     def patch(self, request: Request, domain_id: uuid.UUID) -> Response:
         connection_id = _named(DomainChanges.read(request.data)["connection"])

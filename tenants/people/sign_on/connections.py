@@ -173,35 +173,11 @@ def _switch(found: Connection, switches: Switches) -> dict[str, object]:
     if not found.route.enabled:
         found.route.enforced = False
         Session.objects.filter(connection=found.id).delete()
-    if changed.get("enforced") and found.route.enforced:
-        _check_enforceable(found)
-    found.route.save()
-    return changed
-
-
-def _check_enforceable(found: Connection) -> None:
-    if found.provider.worked_at is None:
+    if changed.get("enforced") and found.route.enforced and found.provider.worked_at is None:
         raise Conflict(_("Test this connection first: no one has signed in with its current settings."))
-    if not _owners_with_password(found):
-        raise Conflict(
-            _(
-                "Choose an owner with two-factor sign-in who has an emergency password, or no one "
-                "could get in while the provider is down."
-            )
-        )
-
-
-def _owners_with_password(found: Connection) -> bool:
-    """Whether some owner could still sign in by password: by break-glass, or with an address elsewhere."""
-    domains = set(
-        list_domains().filter(connection=found.id, proved_at__isnull=False).values_list("domain", flat=True)
-    )
-    owners = Membership.objects.filter(tenant=current_tenant_id(), role="owner", user__is_active=True)
-    return any(
-        sign_on.domain_of(owner.user.email) not in domains
-        or (owner.break_glass and second_factor.is_on(owner.user))
-        for owner in owners.select_related("user")
-    )
+    found.route.save()
+    sign_on.keep_a_way_in(current_tenant_id())
+    return changed
 
 
 def delete_connection(*, connection_id: uuid.UUID, actor: str) -> None:
@@ -236,11 +212,7 @@ def choose_break_glass(*, user_id: uuid.UUID, chosen: bool, actor: Actor) -> Non
             raise Conflict(_("Only an owner with two-factor sign-in can have an emergency password."))
         member.break_glass = chosen
         member.save(update_fields=["break_glass"])
-        for found in list_connections():
-            if found.route.enforced and not _owners_with_password(found):
-                raise Conflict(
-                    _("This is the last owner who could get in by password. Choose another one first.")
-                )
+        sign_on.keep_a_way_in(current_tenant_id())
         record(actor=actor.label, verb="sign_on.break_glass", target=str(user_id), details={"chosen": chosen})
 
 

@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from tenants.accounts import sign_on
 from tenants.accounts.models import SignOnConnection, SignOnDomain, Tenant
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.accounts.services import lock_members
@@ -99,12 +100,13 @@ def _own_connection(connection_id: uuid.UUID | None) -> SignOnConnection | None:
 
 
 def route_domain(*, domain_id: uuid.UUID, connection_id: uuid.UUID | None, actor: str) -> SignOnDomain:
-    """Let addresses of the domain sign in by this connection, or by none. Raises NotFound."""
+    """Let addresses of the domain sign in by this connection, or by none. Raises NotFound, Conflict."""
     with tenant_scope(current_tenant_id()):
         lock_members()
         row = get_domain(domain_id)
         row.connection = _own_connection(connection_id)
         row.save(update_fields=["connection"])
+        sign_on.keep_a_way_in(current_tenant_id())
         details = {"domain": row.domain, "connection": str(connection_id or "")}
         record(actor=actor, verb="sign_on.domain_routed", target=str(row.id), details=details)
     return row
@@ -169,6 +171,7 @@ def _keep_proof(row: SignOnDomain, proof: str, actor: str) -> SignOnDomain:
             row = get_domain(row.pk)
             row.proved_at, row.proof = timezone.now(), proof
             row.save(update_fields=["proved_at", "proof"])
+            sign_on.keep_a_way_in(row.tenant_id)
             details = {"domain": row.domain, "proof": proof}
             record(actor=actor, verb="sign_on.domain_proved", target=str(row.id), details=details)
     except IntegrityError as error:
