@@ -16,8 +16,8 @@ from tenants.accounts.models import Membership, Passkey, SignOnConnection, SignO
 from tenants.errors import Conflict
 
 NO_WAY_IN = gettext_noop(
-    "Single sign-on is required, and no owner could get in while the provider is down. "
-    "First choose another owner with two-factor sign-in who has an emergency password (Security, Single sign-on)."
+    "While single sign-on is required, some owner has to get in without the provider. "
+    "First choose one with two-factor sign-in to keep an emergency password (Security, Single sign-on)."
 )
 
 

@@ -36,8 +36,8 @@ def erase_user(*, user: User) -> dict[str, int]:
     """Erase a person's account; table -> number of rows removed or made anonymous.
 
     Ends the keys that they made, as removing a member does. In audit logs a pseudonym takes their place. May be run
-    again after it was cut off. Raises Conflict for the last owner of a workspace, or the last who gets in past a required
-    single sign-on.
+    again after it was cut off. Raises Conflict for the last owner of a workspace, or the last one who gets in past a
+    required single sign-on.
     """
     _refuse_last_owner(user)
     receipt = {"membership": 0, "key_digest": 0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +21,7 @@ from tenants.accounts import second_factor, sessions, sign_on, watchers
 from tenants.accounts.models import (
     Invitation,
     Membership,
+    Passkey,
     Session,
     SignOnConnection,
     SignOnIdentity,
@@ -26,25 +29,28 @@ from tenants.accounts.models import (
 )
 from tenants.accounts.permissions import Actor
 from tenants.accounts.services import set_role
-from tenants.errors import Conflict, Invalid, NotAllowed
+from tenants.errors import Conflict, Invalid
 from tenants.events.models import AuditEvent
 from tenants.people import invitations, members, roles
 from tenants.people.sign_on import connections
 from tenants.scope import tenant_scope
 from tests.conftest import Party
-from tests.tenants.people import new_user, token_of, turn_on
+from tests.tenants.authenticator import Authenticator
+from tests.tenants.people import token_of, turn_on
 from tests.tenants.sign_on_world import (
+    PASSWORD,
     OidcForger,
+    account,
     address_of,
     allow_local,
+    come,
     connect_oidc,
     domain_name,
     forging,
-    leave,
     query_of,
+    verbs,
+    who,
 )
-
-PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture(autouse=True)
@@ -61,34 +67,6 @@ def forger() -> Iterator[OidcForger]:
 @pytest.fixture
 def route(party: Party, forger: OidcForger) -> SignOnConnection:
     return connect_oidc(party, forger.issuer)
-
-
-def come(
-    client: Client, forger: OidcForger, email: str, *, says: str = "", sub: str = "", **claims: object
-) -> Any:
-    """Sign in with an address, of which the forger says that it is `says`; the last answer."""
-    asked = query_of(leave(client, email))
-    named = {"email": says or email, "sub": sub or f"sub-of-{email}"}
-    forger.nonce, forger.claims = asked["nonce"], {**named, **claims}
-    path = asked["redirect_uri"].partition("8000")[2]
-    return client.get(path, {"state": asked["state"], "code": "c"})
-
-
-def account(party: Party, name: str = "ann", password: str = PASSWORD) -> User:
-    user = new_user(password)
-    user.email = f"{name}@{domain_name(party)}"
-    user.save()
-    return user
-
-
-def who(client: Client) -> str:
-    return str(client.session.get("_auth_user_id", ""))
-
-
-def verbs(party: Party) -> list[str]:
-    with tenant_scope(party.id):
-        found = AuditEvent.objects.exclude(verb__startswith="session.").order_by("id")
-        return list(found.values_list("verb", flat=True))
 
 
 def test_people_of_one_office_do_not_keep_each_other_out(
@@ -265,13 +243,14 @@ def test_an_account_of_no_workspace_loses_what_opened_it(
     """Else whoever had made it, for an address that is not theirs, would be let into the workspace later."""
     user = account(party)
     turn_on(user)
+    Passkey.objects.create(user=user, name="Key", credential_id=b"k" * 16, public_key=b"x")
     squatter = Client()
     squatter.force_login(user)
     assert come(Client(), forger, user.email).status_code == 302
     user.refresh_from_db()
     assert not user.has_usable_password()
     assert not second_factor.is_on(user)
-    assert user.recovery_codes.count() == 0
+    assert (user.recovery_codes.count(), user.passkeys.count()) == (0, 0)
     assert squatter.get("/account").status_code == 302
     assert Membership.objects.get(user=user).role == "viewer"
 
@@ -320,6 +299,37 @@ def test_confirming_asks_for_the_second_factor_too(
         assert (response.status_code, who(client)) == (422, "")
     assert client.post(f"/sso/{route.id}/confirm", {"current": PASSWORD, "code": codes[0]}).status_code == 302
     assert who(client) == str(user.pk)
+
+
+def test_confirming_by_a_passkey_of_the_account(
+    party: Party, stranger: Party, forger: OidcForger, route: SignOnConnection, settings: Any
+) -> None:
+    settings.BASE_URL = "http://localhost:8000"
+    user, other = account(party), account(party, "bob")
+    set_role(tenant=stranger.tenant, user=user, role="viewer")
+    theirs, anothers = (registered_of(one) for one in (user, other))
+    client = Client()
+    response = come(client, forger, user.email)
+    page = f"/sso/{route.id}/confirm"
+    assert response.headers["Location"] == page
+    for one in (anothers, theirs):
+        asked = re.search(r'data-options="([^"]*)"', client.get(page).content.decode())
+        assert asked
+        answer = client.post(page, {"credential": one.get(html.unescape(asked[1]))})
+        assert answer.status_code == (302 if one is theirs else 422)
+        assert who(client) == (str(user.pk) if one is theirs else "")
+
+
+def registered_of(user: User) -> Authenticator:
+    """A passkey of the person, made on their own page."""
+    client = Client()
+    client.force_login(user)
+    asked = re.search(r'data-options="([^"]*)"', client.get("/account/passkeys/new").content.decode())
+    assert asked
+    authenticator = Authenticator()
+    sent = {"name": "Laptop", "credential": authenticator.create(html.unescape(asked[1]))}
+    assert client.post("/account/passkeys/new", sent).status_code == 200
+    return authenticator
 
 
 def test_an_address_that_was_given_to_somebody_else_brings_no_account(
@@ -450,102 +460,7 @@ def test_whoever_changes_the_provider_does_not_become_an_owner_by_it(
     assert who(client) == ""
 
 
-# --- Enforced --------------------------------------------------------------------------------------------
-
-
-def enforce(party: Party, route: SignOnConnection) -> None:
-    with tenant_scope(party.id):
-        connections.update_connection(
-            connection_id=route.id, changes={}, switches={"enforced": True}, actor="key:t"
-        )
-
-
-def break_glass(party: Party, user: User, chosen: bool = True) -> None:
-    with tenant_scope(party.id):
-        actor = Actor(str(party.owner.pk), "owner", party.owner.pk)
-        connections.choose_break_glass(user_id=user.pk, chosen=chosen, actor=actor)
-
-
-def test_enforced_sign_on_closes_the_password(
-    party: Party, stranger: Party, forger: OidcForger, route: SignOnConnection
-) -> None:
-    guest = new_user(PASSWORD)
-    member = account(party)
-    set_role(tenant=party.tenant, user=guest, role="viewer")
-    for one in (party, stranger):
-        set_role(tenant=one.tenant, user=member, role="editor")
-    before = Client()
-    before.force_login(member)
-    session = before.session
-    session["tenant"] = str(party.id)
-    session.save()
-    assert before.get("/").context["workspace"].tenant == party.tenant
-
-    with pytest.raises(Conflict, match="Test this connection first"):
-        enforce(party, route)
-    come(Client(), forger, f"other@{domain_name(party)}")
-    with pytest.raises(Conflict, match="Choose an owner"):
-        enforce(party, route)
-    with pytest.raises(Conflict, match="Only an owner with two-factor"):
-        break_glass(party, party.owner)
-    turn_on(party.owner)
-    break_glass(party, party.owner)
-    enforce(party, route)
-
-    watcher = watchers.by_session(before.session.session_key)
-    assert before.get("/").context["workspace"].tenant == stranger.tenant
-    assert not watchers.may_watch(watcher, party.id)
-    assert watchers.may_watch(watcher, stranger.id)
-    page = before.get("/workspace")
-    assert page.status_code == 302
-    assert before.post("/workspace", {"tenant": str(party.id)}).status_code == 200
-    fresh = Client()
-    fresh.post("/login", {"username": member.email, "password": PASSWORD})
-    assert fresh.get("/").context["workspace"].tenant == stranger.tenant
-    # Whose address is in no domain of the connection keeps the password, too.
-    outside = Client()
-    outside.force_login(guest)
-    assert outside.get("/").context["workspace"].tenant == party.tenant
-    with pytest.raises(Conflict, match="last owner"):
-        break_glass(party, party.owner, chosen=False)
-
-
-def test_break_glass_is_written_down(party: Party, forger: OidcForger, route: SignOnConnection) -> None:
-    come(Client(), forger, f"other@{domain_name(party)}")
-    _app, codes = turn_on(party.owner)
-    break_glass(party, party.owner)
-    enforce(party, route)
-    client = Client()
-    client.post("/login", {"username": party.owner.email, "password": party.password})
-    assert client.post("/login/code", {"code": codes[0]}).status_code == 302
-    for _ in range(3):
-        assert client.get("/").status_code == 200
-    assert verbs(party).count("sign_on.break_glass_used") == 1
-    shown = client.get("/security/single-sign-on")
-    assert [name for name, _at in shown.context["uses"]] == [party.owner.name or party.owner.email]
-    # Without the second factor, or as no owner any more, the password opens nothing.
-    second_factor.turn_off(user=party.owner)
-    assert client.get("/").headers["Location"] == "/workspace"
-    assert b"requires its own single sign-on" in client.get("/workspace").content
-
-
-def test_no_link_for_a_new_password_leads_past_it(
-    party: Party, forger: OidcForger, route: SignOnConnection
-) -> None:
-    member = account(party)
-    set_role(tenant=party.tenant, user=member, role="editor")
-    come(Client(), forger, f"other@{domain_name(party)}")
-    turn_on(party.owner)
-    break_glass(party, party.owner)
-    enforce(party, route)
-    with tenant_scope(party.id), pytest.raises(NotAllowed):
-        members.make_reset_link(actor=Actor(str(party.owner.pk), "owner", party.owner.pk), user_id=member.pk)
-    client = Client()
-    client.post("/login", {"username": member.email, "password": PASSWORD})
-    assert client.get("/").headers["Location"] == "/workspace"
-    page = client.get("/workspace")
-    assert page.status_code == 403
-    assert b"Continue with single sign-on" in page.content
+# --- What the provider stands for ------------------------------------------------------------------------
 
 
 def test_a_second_factor_that_the_workspace_asks_for_is_the_providers_to_ask(
@@ -593,9 +508,7 @@ def test_the_provider_proves_again_who_somebody_is(
     set_role(tenant=party.tenant, user=user, role="admin")
     client = Client()
     come(client, forger, user.email)
-    session = client.session
-    session["verified_at"] = 0.0
-    session.save()
+    # It let them in just now, perhaps without asking.
     assert (
         client.get(f"/security/single-sign-on/connections/{route.id}/edit").headers["Location"] == "/verify"
     )

@@ -25,12 +25,14 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from console.account.throttle import Attempt
-from tenants.accounts.models import SignOnConnection
+from tenants.accounts.models import SignOnConnection, User
 from tenants.accounts.operators import Operator
+from tenants.events.models import AuditEvent
 from tenants.people.sign_on import connections, domains
 from tenants.scope import tenant_scope
 from tenants.valkey import client
 from tests.conftest import Party
+from tests.tenants.people import new_user
 
 with warnings.catch_warnings():
     # It uses a part of its own library that will go.
@@ -99,6 +101,37 @@ def address_of(page: str) -> str:
 
 def query_of(address: str) -> dict[str, str]:
     return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query))
+
+
+PASSWORD = "correct horse battery staple"
+
+
+def come(
+    client: Client, forger: OidcForger, email: str, *, says: str = "", sub: str = "", **claims: object
+) -> Any:
+    """Sign in with an address, of which the forger says that it is `says`; the last answer."""
+    asked = query_of(leave(client, email))
+    named = {"email": says or email, "sub": sub or f"sub-of-{email}"}
+    forger.nonce, forger.claims = asked["nonce"], {**named, **claims}
+    path = asked["redirect_uri"].partition("8000")[2]
+    return client.get(path, {"state": asked["state"], "code": "c"})
+
+
+def account(party: Party, name: str = "ann", password: str = PASSWORD) -> User:
+    user = new_user(password)
+    user.email = f"{name}@{domain_name(party)}"
+    user.save()
+    return user
+
+
+def who(client: Client) -> str:
+    return str(client.session.get("_auth_user_id", ""))
+
+
+def verbs(party: Party) -> list[str]:
+    with tenant_scope(party.id):
+        found = AuditEvent.objects.exclude(verb__startswith="session.").order_by("id")
+        return list(found.values_list("verb", flat=True))
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
