@@ -15,8 +15,12 @@ class StyledForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prepare()
         for name, field in self.fields.items():
             style(field.widget, invalid=name in self.errors if self.is_bound else False)
+
+    def prepare(self) -> None:
+        """Where a form sets what its fields know only now, such as choices: afterwards what was sent is cleaned."""
 
     def refuse(self, error: Any) -> None:
         """Show a service's refusal at the field that it names, or above the form."""

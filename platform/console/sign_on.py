@@ -70,8 +70,11 @@ class ConnectionForm(StyledForm):
     )
 
     def __init__(self, tenant_id: uuid.UUID, *args: Any, **kwargs: Any) -> None:
+        self.tenant_id = tenant_id
         super().__init__(*args, **kwargs)
-        roles = connections.assignable_roles(tenant_id)
+
+    def prepare(self) -> None:
+        roles = connections.assignable_roles(self.tenant_id)
         choices = [(role, labels.label_of(labels.ROLES, role)) for role in roles]
         self.fields["default_role"].choices = [NO_ACCESS, *choices]  # type: ignore[attr-defined]
         self.fields["role_lines"].help_text = _(
