@@ -27,8 +27,9 @@ from tests.tenants.saml_world import (
     honest_idp,
     metadata,
     pair,
-    request_id,
+    post,
     sign,
+    usual,
 )
 from tests.tenants.sign_on_world import allow_local, connect, domain_name, leave, query_of
 
@@ -43,21 +44,6 @@ def _local(settings: Any) -> None:
 @pytest.fixture
 def route(party: Party) -> SignOnConnection:
     return connect(party, "saml", metadata=metadata(), default_role="viewer", role_claim="groups")
-
-
-def usual(client: Client, party: Party, route: SignOnConnection) -> Response:
-    """A question that this client has asked, and what answers it."""
-    email = f"ann@{domain_name(party)}"
-    service = connections.service_of(route.id)
-    return Response(request_id(leave(client, email)), service.acs_url, service.entity_id, email)
-
-
-def post(client: Client, route: SignOnConnection, encoded: str) -> Any:
-    """Another site's form, so without our cookies; then the browser follows."""
-    first = Client().post(f"/sso/{route.id}/acs", {"SAMLResponse": encoded})
-    if first.status_code != 303:
-        return first
-    return client.get(first.headers["Location"])
 
 
 def refused(response: Any) -> str:

@@ -26,7 +26,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+from django.test import Client
 from lxml import etree
+
+from tenants.accounts.models import SignOnConnection
+from tenants.people.sign_on import connections
+from tests.conftest import Party
+from tests.tenants.sign_on_world import domain_name, leave
 
 with warnings.catch_warnings():
     # It uses parts of `cryptography` that will go.
@@ -178,6 +184,26 @@ class Response:
         root = self.tree()
         sign(root, f"{{{SAML}}}Assertion", keys)
         return root
+
+
+def usual(client: Client, party: Party, route: SignOnConnection) -> Response:
+    """A question that this client has asked, and what answers it."""
+    email = f"ann@{domain_name(party)}"
+    service = connections.service_of(route.id)
+    return Response(request_id(leave(client, email)), service.acs_url, service.entity_id, email)
+
+
+def post(client: Client, route: SignOnConnection, encoded: str) -> Any:
+    """Another site's form, so without our cookies; then the browser follows."""
+    first = Client().post(f"/sso/{route.id}/acs", {"SAMLResponse": encoded})
+    if first.status_code != 303:
+        return first
+    return client.get(first.headers["Location"])
+
+
+def come_by_saml(client: Client, party: Party, route: SignOnConnection) -> Any:
+    """Sign in as the usual person; the last answer."""
+    return post(client, route, encode(usual(client, party, route).signed()))
 
 
 class HonestIdp:
