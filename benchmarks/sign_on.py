@@ -18,7 +18,7 @@ from _report import OUT, Line, Report, at_most, sized
 from _stack import services_in, start_django
 
 TIMES = sized(60, 2)
-# Statements: of a sign-in by password, of one by OpenID Connect and by SAML for who came before, and of a page after it.
+# Statements: of a sign-in by password, by OpenID Connect and by SAML of who came before, and of a page after it.
 PASSWORD, OIDC, SAML, PAGE = 10, 48, 58, 12
 Way = Callable[[Any], None]
 

@@ -40,6 +40,7 @@ GROUPS: Final = {
     "invitations": "People who are asked to join.",
     "roles": "What people may do: built-in roles, and roles of your own.",
     "security": "From which networks people and keys come in.",
+    "provisioning": "Provisioning by an identity provider: tokens for `/scim/v2`, and which roles its people get.",
     "sso": "Single sign-on: identity providers of the workspace, and the domains that they speak for.",
     "operator-requests": "What operators of the installation ask for, and your answers.",
     "origins": "Websites that may call this API from a browser.",

@@ -6,6 +6,12 @@ from django.urls import path, register_converter
 
 from api.accounts.operator_requests import OneOperatorRequest, OperatorRequests
 from api.accounts.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
+from api.accounts.provisioning import (
+    OneProvisioningToken,
+    Provisioning,
+    ProvisioningTokens,
+    RotateProvisioningToken,
+)
 from api.accounts.roles import OneRole, Roles
 from api.accounts.security import Security
 from api.accounts.sign_on import Connections, Domains, OneConnection, OneDomain, VerifyDomain
@@ -65,6 +71,7 @@ from api.moderation.reviews import (
     UndoOutcome,
 )
 from api.paths import IdConverter
+from api.scim import views as scim
 from api.search.feedback import Feedback
 from api.search.maps import MapPoints, Maps, MapSimilarity, OneMap
 from api.search.views import Search
@@ -95,6 +102,14 @@ urlpatterns = [
     path("keys/<id:key_id>", OneKey.as_view(), name="key"),
     path("keys/<id:key_id>/rotate", RotateKey.as_view(), name="rotate"),
     path("security", Security.as_view(), name="security"),
+    path("provisioning", Provisioning.as_view(), name="provisioning"),
+    path("provisioning/tokens", ProvisioningTokens.as_view(), name="provisioning-tokens"),
+    path("provisioning/tokens/<prefix>", OneProvisioningToken.as_view(), name="provisioning-token"),
+    path(
+        "provisioning/tokens/<prefix>/rotate",
+        RotateProvisioningToken.as_view(),
+        name="rotate-provisioning-token",
+    ),
     path("sso/connections", Connections.as_view(), name="sso-connections"),
     path("sso/connections/<id:connection_id>", OneConnection.as_view(), name="sso-connection"),
     path("sso/domains", Domains.as_view(), name="sso-domains"),
@@ -219,4 +234,18 @@ urlpatterns = [
     path("jobs/<id:job_id>/priority", JobPriority.as_view(), name="job-priority"),
     path("jobs/<id:job_id>/retry", RetryJob.as_view(), name="retry"),
     path("jobs/<id:job_id>/events", JobEvents.as_view(), name="events"),
+]
+
+# Under /scim/v2.
+scim_urlpatterns = [
+    path("Users", scim.Users.as_view()),
+    path("Users/<id:person_id>", scim.OneUser.as_view()),
+    path("Groups", scim.Groups.as_view()),
+    path("Groups/<id:group_id>", scim.OneGroup.as_view()),
+    path("ServiceProviderConfig", scim.Configuration.as_view()),
+    path("ResourceTypes", scim.ResourceTypes.as_view()),
+    path("ResourceTypes/<str:name>", scim.ResourceTypes.as_view()),
+    path("Schemas", scim.Schemas.as_view()),
+    path("Schemas/<str:name>", scim.Schemas.as_view()),
+    path("<path:rest>", scim.unknown_address),
 ]

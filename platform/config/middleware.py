@@ -64,7 +64,7 @@ class RequestContextMiddleware:
 
 # --- For browsers only -----------------------------------------------------------------------------------
 
-_API = "/api/v1/"
+_API = ("/api/v1/", "/scim/")
 _OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})
 # Nothing that a program is answered may do anything in a page that somebody opens it as.
 _NOTHING = "default-src 'none'; frame-ancestors 'none'; sandbox"

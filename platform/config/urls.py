@@ -6,6 +6,8 @@ from django.urls import include, path
 
 from api.docs import Docs, serve_document
 from api.problems import unknown_address
+from api.scim import views as scim
+from api.urls import scim_urlpatterns
 from backoffice.site import site
 from config import operations
 
@@ -17,6 +19,8 @@ urlpatterns = [
     path("api/schema", serve_document, name="schema"),
     path("api/docs", Docs.as_view(url_name="schema"), name="docs"),
     path("api/<path:rest>", unknown_address),
+    path("scim/v2/", include(scim_urlpatterns)),
+    path("scim/<path:rest>", scim.unknown_address),
     path("operator/", site.urls),
     path("", include("console.urls")),
 ]

@@ -79,6 +79,7 @@ SECTIONS = {
     "job": "jobs",
     "webhook": "webhooks",
     "origins": "keys",
+    "provisioning": "security",
     "sso": "security",
     "connection": "security",
     "domain": "security",

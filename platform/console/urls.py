@@ -16,6 +16,7 @@ from console import (
     narrowing,
     operator_requests,
     people,
+    provisioning,
     reviews,
     roles,
     security,
@@ -228,6 +229,14 @@ urlpatterns = [
     path("people/<uuid:user_id>/remove", people.remove, name="member-remove"),
     path("people/<uuid:user_id>/reset-link", people.make_link, name="member-reset-link"),
     path("security", security.sessions, name="security"),
+    path("security/provisioning", provisioning.index, name="provisioning"),
+    path("security/provisioning/roles", provisioning.save_roles, name="provisioning-roles"),
+    path(
+        "security/provisioning/tokens/<slug:prefix>/rotate", provisioning.rotate, name="provisioning-rotate"
+    ),
+    path(
+        "security/provisioning/tokens/<slug:prefix>/revoke", provisioning.revoke, name="provisioning-revoke"
+    ),
     path("security/single-sign-on", sign_on.index, name="sso"),
     path("security/single-sign-on/domains", sign_on.add_domain, name="sso-domains"),
     path("security/single-sign-on/domains/<uuid:domain_id>/prove", sign_on.prove_domain, name="domain-prove"),

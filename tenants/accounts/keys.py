@@ -237,14 +237,15 @@ def rotate_key(
             created_by=created_by,
             limits=KeyLimits(row.networks or [], row.rate_per_minute),
             inside=inside,
-            expires_at=_renewed(row.expires_at, now - old.created_at) if row.expires_at else None,
+            expires_at=renewed(row.expires_at, now - old.created_at) if row.expires_at else None,
         )
         _end_in(row, now, overlap_s)
     forget(old.prefix)
     return made
 
 
-def _renewed(end: dt.datetime, by: dt.timedelta) -> dt.datetime:
+def renewed(end: dt.datetime, by: dt.timedelta) -> dt.datetime:
+    """The end of a successor: as long after the old one's as that has lasted."""
     try:
         return end + by
     except OverflowError:

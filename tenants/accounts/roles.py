@@ -59,6 +59,16 @@ def is_known(role: str, tenant_id: uuid.UUID | None = None) -> bool:
     return CustomRole.objects.filter(tenant=tenant_id or current_tenant_id(), name=role).exists()
 
 
+def strongest(roles: Iterable[str]) -> str:
+    """Of several roles of the active tenant the one that may do most; between equals the first by name."""
+
+    def rank(role: str) -> tuple[bool, int, str]:
+        scopes = scopes_in(current_tenant_id(), role)
+        return ADMIN not in scopes, -len(scopes), role
+
+    return min(roles, key=rank)
+
+
 def _in_order(scopes: Iterable[str]) -> tuple[str, ...]:
     wanted = set(scopes)
     return tuple(scope for scope in SCOPES if scope in wanted)

@@ -125,3 +125,27 @@ class Me(Shape, kw_only=True):
     plan: PlanName
     malware_scan: Annotated[str, Choices(("off", "on", "unreachable"))]
     quotas: Quotas
+
+
+class GroupRole(Shape, kw_only=True):
+    group: Annotated[str, Doc("The name of a group at the identity provider.")]
+    role: str
+
+
+class ProvisioningSettings(Shape, kw_only=True):
+    default_role: Annotated[str, Doc("Of people in no group that has a role.")]
+    group_roles: list[GroupRole]
+
+
+class ProvisioningToken(Shape, kw_only=True):
+    prefix: Annotated[str, Doc("The beginning of the token, which names it.")]
+    name: str
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    maker_left: Annotated[bool, Doc("Whoever made it is no admin here any more, and may know it.")]
+
+
+class NewProvisioningToken(ProvisioningToken, kw_only=True):
+    token: Annotated[str | None, Doc("Shown once; null in a replayed answer.")]

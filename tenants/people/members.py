@@ -27,7 +27,7 @@ from tenants.scope import current_tenant_id, tenant_scope
 # How a provider is called in the words of the audit log whose answers give roles at single sign-on.
 SIGN_ON = "sign-on:"
 # How actors are called who are nobody's member: keys, operators, an identity provider.
-PROGRAMS = ("key:", SIGN_ON, OPERATOR)
+PROGRAMS = ("key:", "scim:", SIGN_ON, OPERATOR)
 LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody else an owner first.")
 
 
@@ -71,7 +71,7 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
         if before == role:
             return member
         if before == "owner":
-            _keep_an_owner(member)
+            keep_an_owner(member)
         member.role = role
         member.save(update_fields=["role"])
         # What the person made may not reach further than the person. Keys see the whole tenant.
@@ -100,7 +100,7 @@ def remove_member(*, actor: Actor, user_id: uuid.UUID) -> list[ApiKey]:
     with tenant_scope(current_tenant_id()):
         member, role = _reach(actor, user_id)
         if role == "owner":
-            _keep_an_owner(member)
+            keep_an_owner(member)
         return end_membership(member, actor=actor.label)
 
 
@@ -183,7 +183,7 @@ def role_now(actor: Actor) -> str:
     return mine.role if mine else ""
 
 
-def _keep_an_owner(member: Membership) -> None:
+def keep_an_owner(member: Membership) -> None:
     """Raises Conflict for the last owner, and for the last one who gets in while a required provider is down."""
     others = Membership.objects.filter(tenant=member.tenant_id, role="owner").exclude(pk=member.pk)
     if not others.exists():

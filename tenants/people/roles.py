@@ -18,6 +18,7 @@ from tenants.events.services import record
 from tenants.names import check_name
 from tenants.people.invitations import list_invitations
 from tenants.people.members import role_now
+from tenants.people.provisioning import directory
 from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_ROLES = 50
@@ -127,8 +128,10 @@ def delete_role(*, actor: Actor, name: str) -> None:
 
 
 def _holders(row: CustomRole) -> list[str]:
-    """Members and open invitations that have a role, and connections that give it, in words."""
+    """Members and open invitations that have a role, groups and connections that give it, in words."""
     members = Membership.objects.filter(tenant=row.tenant_id, role=row.name).order_by("user__email")
+    settings = directory.settings()
+    groups = [one["group"] for one in settings.group_roles if one["role"] == row.name]
     invited = list_invitations().filter(role=row.name).order_by("email")
     return [
         *members.values_list("user__email", flat=True),
@@ -136,6 +139,8 @@ def _holders(row: CustomRole) -> list[str]:
             _("the invitation of %(email)s") % {"email": email}
             for email in invited.values_list("email", flat=True)
         ),
+        *(_("the group %(name)s") % {"name": name} for name in groups),
+        *([_("people of the identity provider in no group")] if settings.default_role == row.name else []),
         *(_("the single sign-on %(name)s") % {"name": name} for name in _mapped_by(row)),
     ]
 

@@ -51,6 +51,8 @@ from tenants.moderation import known_content, policies, reviews
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.moderation.reviews import bulk
 from tenants.people import invitations, roles
+from tenants.people.models import ProvisioningToken
+from tenants.people.provisioning import tokens as provisioning
 from tenants.people.sign_on import connections, domains
 from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.transfer import exports, imports
@@ -131,6 +133,12 @@ TABLE = (
     Row("POST", "roles", "admin", 201, {"name": "new-role", "scopes": ["read"]}, room=("name",)),
     Row("PATCH", "roles/{name}", "admin", 200, {"scopes": ["read", "write"]}),
     Row("DELETE", "roles/{name}", "admin", 204),
+    Row("GET", "provisioning", "admin", 200),
+    Row("PUT", "provisioning", "admin", 200, {"default_role": "viewer", "group_roles": []}),
+    Row("GET", "provisioning/tokens", "admin", 200),
+    Row("POST", "provisioning/tokens", "admin", 201, {"name": "idp"}, room=("prefix",)),
+    Row("DELETE", "provisioning/tokens/{prefix}", "admin", 204),
+    Row("POST", "provisioning/tokens/{prefix}/rotate", "admin", 201, {"overlap_s": 0}),
     Row("GET", "sso/connections", "admin", 200),
     Row("POST", "sso/connections", "admin", 201, CONNECTION, room=("connection_id",)),
     Row("GET", "sso/connections/{connection_id}", "admin", 200),
@@ -390,6 +398,14 @@ def build_people(party: Party) -> dict[str, str]:
     }
 
 
+def build_token(party: Party) -> dict[str, str]:
+    """The only one that works: a tenant may have few."""
+    with tenant_scope(party.id):
+        ProvisioningToken.objects.filter(tenant=party.tenant).delete()
+        made, _ = provisioning.create_token(actor=Actor("key:x", "admin"), name="idp")
+    return {"prefix": made.prefix}
+
+
 def build_sign_on(party: Party) -> dict[str, str]:
     """A connection and a proved domain; others are deleted, as there are only so many."""
     with tenant_scope(party.id):
@@ -584,6 +600,7 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
     build_people: ("key_id", "member_id", "invitation_id"),
     build_operator_request: ("request_id",),
+    build_token: ("prefix",),
     build_sign_on: ("connection_id", "domain_id"),
     build_role: ("name",),
     build_upload: ("upload_id",),

@@ -49,6 +49,7 @@ from tenants.moderation.models import (
 from tenants.moderation.policies import backtests
 from tenants.moderation.reviews import bulk
 from tenants.people import invitations, roles
+from tenants.people.provisioning import tokens
 from tenants.people.sign_on import connections, domains
 from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval.maps import create_map
@@ -229,6 +230,11 @@ TABLE = [
     ("origins-remove", "POST", "admin"),
     ("security", "GET", "admin"),
     ("security", "POST", "admin"),
+    ("provisioning", "GET", "admin"),
+    ("provisioning", "POST", "admin"),
+    ("provisioning-roles", "POST", "admin"),
+    ("provisioning-rotate", "POST", "admin"),
+    ("provisioning-revoke", "POST", "admin"),
     ("sso", "GET", "admin"),
     ("sso-new", "GET", "admin"),
     ("sso-new", "POST", "admin"),
@@ -288,6 +294,7 @@ class Things:
                 "import_id": _import_of(self.dataset.id),
                 **_webhook(),
                 **_sign_on(party),
+                "prefix": tokens.create_token(actor=Actor("key:x", "admin"), name="idp")[0].prefix,
                 "upload_id": _upload(),
                 "erasure_id": Erasure.objects.create(kind="asset").id,
                 "export_id": Export.objects.create(job_id=added.job.id).id,

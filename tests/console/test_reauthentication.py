@@ -31,6 +31,7 @@ FRESH = {
     **dict.fromkeys(("security", "security-networks", "security-operators"), ("POST",)),
     **dict.fromkeys(("member-narrowing", "operator-answer"), ("POST",)),
     **dict.fromkeys(("domain-route", "domain-remove", "member-break-glass"), ("POST",)),
+    **dict.fromkeys(("provisioning", "provisioning-roles", "provisioning-rotate"), ("POST",)),
     **dict.fromkeys(("connection-switch", "connection-delete"), ("POST",)),
     **dict.fromkeys(("sso-new", "connection-edit"), ("GET", "POST")),
     **dict.fromkeys(("passkeys-codes", "passkey-remove"), ("POST",)),

@@ -99,6 +99,8 @@ def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> 
         "custom_role",
         # Where an address signs in, before there is a scope.
         "sign_on_connection",
+        # Tokens of identity providers, looked up like keys.
+        "provisioning_token",
         "sign_on_domain",
         # From where it is opened, read before that.
         "tenant_security",

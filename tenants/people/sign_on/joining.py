@@ -33,6 +33,7 @@ from tenants.accounts.sign_on import domain_of
 from tenants.errors import NotFound
 from tenants.events.services import record
 from tenants.people.members import SIGN_ON, change_role, end_membership
+from tenants.people.provisioning.directory import was_deactivated
 from tenants.people.sign_on.assertions import Person, Refused
 from tenants.people.sign_on.connections import assignable_roles, get_connection
 from tenants.people.sign_on.domains import list_domains
@@ -63,6 +64,10 @@ def enter(*, route: SignOnConnection, person: Person, confirmed: User | None = N
         user = User.objects.get(pk=known.user_id) if known else User.objects.filter(email=email).first()
         if user is not None and not user.is_active:
             raise Refused(_("This account is not active."))
+        if user is not None and was_deactivated(user):
+            raise Refused(
+                _("Your access to this workspace was ended by its identity provider. Ask its admins.")
+            )
         if user is not None and known is None:
             _check_unlinked(provider, user)
             if confirmed != user and _must_confirm(user, provider):
