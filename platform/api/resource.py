@@ -87,7 +87,7 @@ class Resource(APIView):
         request.META[ADMISSION] = self.admission
         rate, limit = self.admission.rate, key_of(request).request_limit
         if rate is not None and rate.exceeded:
-            raise Refusal(_rate_exceeded(rate))
+            raise Refusal(rate_exceeded(rate))
         if limit is not None and self.admission.requests_this_month > limit:
             raise Refusal(_month_exceeded(limit))
 
@@ -125,7 +125,7 @@ def _rate_headers(rate: api_admission.Rate) -> dict[str, str]:
     }
 
 
-def _rate_exceeded(rate: api_admission.Rate) -> Problem:
+def rate_exceeded(rate: api_admission.Rate) -> Problem:
     who = "This key" if rate.of == "key" else "The plan"
     detail = f"{who} allows {rate.limit} requests a minute. Try again in {rate.reset_s} s."
     return Problem(

@@ -75,7 +75,7 @@ def count(record: keys.KeyRecord) -> Admission:
     except Unavailable:
         # Serving goes on, as the meter is not worth an outage; what was counted is told later.
         return Admission(record, None, 0)
-    rate = None if limit is None else Rate(limit, limit - counts.rate, _left_of_window())
+    rate = None if limit is None else Rate(limit, limit - counts.rate, left_of_window())
     if own is not None and (rate is None or own.remaining < rate.remaining):
         rate = own
     return Admission(record, rate, counts.month)
@@ -86,8 +86,8 @@ def _count_key(prefix: str, limit: int, window: int) -> Rate:
     name, pipe = f"key-rate:{prefix}:{window}", client().pipeline(transaction=False)
     pipe.incr(name)
     pipe.expire(name, 2 * WINDOW_S)
-    return Rate(limit, limit - int(pipe.execute()[0]), _left_of_window(), of="key")
+    return Rate(limit, limit - int(pipe.execute()[0]), left_of_window(), of="key")
 
 
-def _left_of_window() -> int:
+def left_of_window() -> int:
     return WINDOW_S - int(time.time()) % WINDOW_S
