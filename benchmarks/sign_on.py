@@ -38,7 +38,7 @@ def run() -> dict[str, dict[str, float]]:
 
 def measure(new_party: Callable[[], Any], forger: Any) -> dict[str, dict[str, float]]:
     from tenants.people.sign_on import oidc
-    from tests.tenants.saml_world import metadata
+    from tests.tenants.saml_provider import metadata
     from tests.tenants.sign_on_world import connect, connect_oidc
 
     by_password, by_oidc, by_saml = (new_party() for _ in range(3))

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from tenants.accounts.models import Membership, Session, SignOnConnection
 from tests.conftest import Party, new_party
 from tests.console.browsing import CHROMIUM, PATIENCE_MS, aside, serving_here
-from tests.tenants.saml_world import honest_idp
+from tests.tenants.saml_provider import honest_idp
 from tests.tenants.sign_on_world import (
     CLIENT_ID,
     allow_local,

@@ -14,7 +14,7 @@ from tenants.people import roles
 from tenants.people.sign_on import connections, saml
 from tenants.scope import tenant_scope
 from tests.conftest import Party
-from tests.tenants.saml_world import metadata as idp_metadata
+from tests.tenants.saml_provider import metadata as idp_metadata
 from tests.tenants.sign_on_world import allow_local
 
 NEW = "/security/single-sign-on/new"

@@ -18,19 +18,8 @@ from tenants.events.models import AuditEvent
 from tenants.people.sign_on import connections, saml
 from tenants.scope import tenant_scope
 from tests.conftest import Party
-from tests.tenants.saml_world import (
-    NS,
-    SAML,
-    SAMLP,
-    Response,
-    encode,
-    honest_idp,
-    metadata,
-    pair,
-    post,
-    sign,
-    usual,
-)
+from tests.tenants.saml_provider import NS, SAML, SAMLP, encode, honest_idp, metadata, pair, sign
+from tests.tenants.saml_world import Response, post, usual
 from tests.tenants.sign_on_world import allow_local, connect, domain_name, leave, query_of
 
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
