@@ -22,12 +22,14 @@ from tenants.accounts.roles import is_known, list_roles, narrowing_of, scopes_in
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
+from tenants.people.models import KeptNarrowing
 from tenants.scope import current_tenant_id, tenant_scope
 
 # How a provider is called in the words of the audit log whose answers give roles at single sign-on.
 SIGN_ON = "sign-on:"
 # How actors are called who are nobody's member: keys, operators, an identity provider.
-PROGRAMS = ("key:", "scim:", SIGN_ON, OPERATOR)
+DIRECTORIES = ("scim:", SIGN_ON)
+PROGRAMS = ("key:", *DIRECTORIES, OPERATOR)
 LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody else an owner first.")
 
 
@@ -109,10 +111,28 @@ def end_membership(member: Membership, *, actor: str) -> list[ApiKey]:
     ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=frozenset())
     _revoke_invitations(member.user)
     SignOnIdentity.objects.filter(user=member.user_id).delete()
+    _keep_narrowing(member, actor)
     member.delete()
     details = {"role": member.role, "keys_revoked": [key.prefix for key in ended]}
     record(actor=actor, verb="member.removed", target=str(member.user_id), details=details)
     return ended
+
+
+def _keep_narrowing(member: Membership, actor: str) -> None:
+    """For a provider that ends the membership and may bring it back; nobody else's removal leaves anything."""
+    KeptNarrowing.objects.filter(user=member.user_id).delete()
+    if actor.startswith(DIRECTORIES) and (member.datasets, member.queues) != (None, None):
+        KeptNarrowing.objects.create(user=member.user, datasets=member.datasets, queues=member.queues)
+
+
+def join_by_directory(*, user: User, role: str) -> Membership:
+    """A membership that a provider gives, in the tenant's scope; it is no wider than one that a provider ended."""
+    kept = KeptNarrowing.objects.filter(user=user).first()
+    narrowed = {"datasets": kept.datasets, "queues": kept.queues} if kept else {}
+    member = Membership.objects.create(tenant_id=current_tenant_id(), user=user, role=role, **narrowed)
+    if kept is not None:
+        kept.delete()
+    return member
 
 
 def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from tenants.scope import TenantForeignKey, TenantModel
@@ -97,3 +98,18 @@ class ProvisionedMember(TenantModel):
             models.UniqueConstraint(fields=["tenant", "group", "person"], name="provisioned_member_once")
         ]
         indexes = [models.Index(fields=["tenant", "person"], name="provisioned_member_by_person")]
+
+
+class KeptNarrowing(TenantModel):
+    """What a member saw of the tenant whose membership a provider ended: it holds again if the provider brings them back.
+
+    Else somebody whom the tenant's admins narrowed would see all of it after leaving a group and joining it again.
+    """
+
+    user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
+    datasets = ArrayField(models.UUIDField(), null=True)
+    queues = ArrayField(models.CharField(max_length=100), null=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "kept_narrowing"
+        constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="kept_narrowing_once")]

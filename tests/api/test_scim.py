@@ -787,3 +787,19 @@ def test_an_account_here_alone_that_left_may_come_back(
         directory.create_person(actor=SETTINGS_KEY, person=directory.Person(email))
     Membership.objects.filter(tenant=other.tenant).delete()
     scim.ok("POST", "/Users", entra(email), 201)
+
+
+def test_who_is_narrowed_comes_back_narrowed(party: Party, scim: Scim) -> None:
+    email, dataset = address(), uuid.uuid4()
+    path = f"/Users/{scim.ok('POST', '/Users', entra(email), 201)['id']}"
+    member = Membership.objects.filter(tenant=party.tenant, user__email=email)
+    member.update(datasets=[dataset], queues=["night"])
+    for active in (False, True):
+        scim.patch(path, {"op": "replace", "path": "active", "value": active})
+        assert member.exists() is active
+    assert (member.get().datasets, member.get().queues) == ([dataset], ["night"])
+    # Whom an admin has removed comes back as anybody new.
+    with tenant_scope(party.id):
+        members.remove_member(actor=SETTINGS_KEY, user_id=member.get().user_id)
+    scim.patch(path, {"op": "replace", "path": "active", "value": True})
+    assert (member.get().datasets, member.get().queues) == (None, None)

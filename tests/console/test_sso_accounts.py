@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -413,6 +414,18 @@ def test_roles_follow_the_provider(party: Party, forger: OidcForger) -> None:
         line = AuditEvent.objects.get(verb="member.role_changed")
         assert (line.actor, line.details) == ("sign-on:Provider 0", {"from": "admin", "to": "editor"})
     assert route.enabled
+
+
+def test_who_is_narrowed_comes_back_narrowed(party: Party, forger: OidcForger) -> None:
+    connect_oidc(party, forger.issuer, **ROLES)
+    email, dataset = f"ann@{domain_name(party)}", uuid.uuid4()
+    member = Membership.objects.filter(tenant=party.tenant, user__email=email)
+    come(Client(), forger, email, realm={"groups": ["staff"]})
+    member.update(datasets=[dataset])
+    come(Client(), forger, email, realm={"groups": []})
+    assert not member.exists()
+    come(Client(), forger, email, realm={"groups": ["staff"]})
+    assert member.get().datasets == [dataset]
 
 
 def test_no_provider_makes_an_owner(party: Party) -> None:

@@ -309,7 +309,8 @@ def _activate(actor: Actor, row: ProvisionedUser) -> None:
     role = by_group or row.former_role
     if not is_known(role):
         role = settings().default_role
-    Membership.objects.get_or_create(tenant_id=current_tenant_id(), user=user, defaults={"role": role})
+    if not Membership.objects.filter(tenant=current_tenant_id(), user=user).exists():
+        members.join_by_directory(user=user, role=role)
     row.former_role, row.by_group = "", bool(by_group)
     row.save(update_fields=["former_role", "by_group", "changed_at"])
     record(actor=actor.label, verb="member.activated", target=str(user.pk), details={"role": role})

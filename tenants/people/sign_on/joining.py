@@ -32,7 +32,7 @@ from tenants.accounts.services import lock_members
 from tenants.accounts.sign_on import domain_of
 from tenants.errors import NotFound
 from tenants.events.services import record
-from tenants.people.members import SIGN_ON, change_role, end_membership
+from tenants.people.members import SIGN_ON, change_role, end_membership, join_by_directory
 from tenants.people.provisioning.directory import was_deactivated
 from tenants.people.sign_on.assertions import Person, Refused
 from tenants.people.sign_on.connections import assignable_roles, get_connection
@@ -220,7 +220,7 @@ def _rename(provider: IdentityProvider, user: User, person: Person) -> None:
 def _give_role(provider: IdentityProvider, user: User, role: str) -> None:
     member = _member(provider, user)
     if member is None:
-        Membership.objects.create(tenant_id=provider.tenant_id, user=user, role=role)
+        join_by_directory(user=user, role=role)
         details = {"role": role, "by": provider.name}
         record(actor=_label(provider), verb="member.joined", target=str(user.pk), details=details)
     elif provider.sync_roles and member.role not in ("owner", role):
