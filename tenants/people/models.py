@@ -101,7 +101,7 @@ class ProvisionedMember(TenantModel):
 
 
 class KeptNarrowing(TenantModel):
-    """What a member saw of the tenant whose membership a provider ended: it holds again if the provider brings them back.
+    """What a member saw whose membership a provider ended: it holds again if the provider brings them back.
 
     Else somebody whom the tenant's admins narrowed would see all of it after leaving a group and joining it again.
     """
