@@ -121,7 +121,7 @@ def _metadata_of_who_asks(encoded: str) -> str:
     """Of whoever is called by the address at which it stands, as Crosslight is."""
     found = re.search(r"<saml:Issuer>(http[^<]+)</saml:Issuer>", question_in(encoded))
     assert found, "whoever asks is not called by an address"
-    with urllib.request.urlopen(found[1], timeout=10) as answer:
+    with urllib.request.urlopen(found[1], timeout=60) as answer:
         text: str = answer.read().decode()
     return text
 

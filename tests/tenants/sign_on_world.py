@@ -33,6 +33,7 @@ from tenants.scope import tenant_scope
 from tenants.valkey import client
 from tests.conftest import Party
 from tests.tenants.people import new_user
+from tests.waiting import PATIENCE_S
 
 with warnings.catch_warnings():
     # It uses a part of its own library that will go.
@@ -143,7 +144,7 @@ def sign_in_there(address: str, subject: str) -> str:
     """What a person does at the honest provider; the address that it sends the browser back to, from the path on."""
     form = urllib.parse.urlencode({"sub": subject}).encode()
     try:
-        urllib.request.build_opener(_Stay).open(address, form, timeout=10)
+        urllib.request.build_opener(_Stay).open(address, form, timeout=PATIENCE_S)
     except urllib.error.HTTPError as answer:
         back = urllib.parse.urlsplit(answer.headers["Location"])
         return f"{back.path}?{back.query}"

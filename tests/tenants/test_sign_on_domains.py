@@ -20,6 +20,7 @@ from tenants.events.models import AuditEvent
 from tenants.people.sign_on import domains
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.waiting import PATIENCE_S
 
 
 class NameServer:
@@ -66,7 +67,7 @@ def name_server(settings: Any) -> Iterator[NameServer]:
     yield server
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
         last.sendto(b"", server.socket.getsockname())
-    thread.join(5)
+    thread.join(PATIENCE_S)
     server.socket.close()
 
 
