@@ -424,7 +424,7 @@ def test_an_account_that_changed_hands_is_not_brought_back(party: Party, scim: S
     assert role_of(party, email) is None
     User.objects.filter(email=email).update(email=address())
     body = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "active", "value": True}]}
-    refused(scim.call("PATCH", path, body), 409, "uniqueness")
+    refused(scim.call("PATCH", path, body), 409)
     assert not Membership.objects.filter(tenant=party.tenant).exists()
 
 
@@ -450,7 +450,7 @@ def test_the_last_owner_stays(party: Party, scim: Scim) -> None:
     off = {"op": "replace", "path": "active", "value": False}
     scim.patch(paths[second.email], off)
     for method, body in (("PATCH", {"schemas": [PATCH], "Operations": [off]}), ("DELETE", None)):
-        refused(scim.call(method, paths[owner.email], body), 409, "uniqueness")
+        refused(scim.call(method, paths[owner.email], body), 409)
     assert (role_of(party, owner.email), role_of(party, second.email)) == ("owner", None)
     scim.patch(paths[second.email], {"op": "replace", "path": "active", "value": True})
     assert role_of(party, second.email) == "admin", "a provider makes no owners"

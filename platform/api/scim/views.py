@@ -124,7 +124,8 @@ def _(error: ValidationError) -> tuple[Error, dict[str, str]]:
 def _(error: ServiceError) -> tuple[Error, dict[str, str]]:
     kinds: dict[type[ServiceError], tuple[int, str | None]] = {
         Invalid: (400, "invalidValue"),
-        Conflict: (409, "uniqueness"),
+        directory.Duplicate: (409, "uniqueness"),
+        Conflict: (409, None),
         NotAllowed: (403, None),
         NotFound: (404, None),
     }

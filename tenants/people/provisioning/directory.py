@@ -42,6 +42,10 @@ CHUNK = 1_000
 _SETTINGS = Actor("scim:settings", "admin")
 
 
+class Duplicate(Conflict):
+    """A name or address that another one has."""
+
+
 @dataclass(frozen=True)
 class Person:
     """A user as the provider describes them."""
@@ -142,7 +146,7 @@ def create_person(*, actor: Actor, person: Person) -> ProvisionedUser:
         user = _account(person)
         known = ProvisionedUser.objects.filter(user=user).exists()
         if known or ProvisionedUser.objects.filter(user_name_key=person.user_name.lower()).exists():
-            raise Conflict(_("A user with this name or address exists already."))
+            raise Duplicate(_("A user with this name or address exists already."))
         row = ProvisionedUser(user=user, address=user.email)
         _describe(row, person)
         record(actor=actor.label, verb="member.provisioned", target=str(user.pk))
@@ -163,7 +167,7 @@ def replace_person(*, actor: Actor, person_id: uuid.UUID, person: Person) -> Pro
         row = get_person(person_id)
         others = ProvisionedUser.objects.filter(user_name_key=person.user_name.lower()).exclude(pk=row.pk)
         if others.exists():
-            raise Conflict(_("A user with this name or address exists already."))
+            raise Duplicate(_("A user with this name or address exists already."))
         was_active: bool = row.active  # type: ignore[attr-defined]  # annotated
         _describe(row, person)
         if was_active or person.active:
@@ -248,7 +252,7 @@ def _account(person: Person) -> User:
         with transaction.atomic():
             return User.objects.create_user(address, None, name=person.name)
     except IntegrityError as error:
-        raise Conflict(_("A user with this name or address exists already.")) from error
+        raise Duplicate(_("A user with this name or address exists already.")) from error
 
 
 def _check_domain(address: str) -> None:
@@ -291,7 +295,7 @@ def _update_account(row: ProvisionedUser, person: Person) -> None:
         return
     _check_domain(address)
     if User.objects.filter(email=address).exists():
-        raise Conflict(_("This address is another account's."))
+        raise Duplicate(_("This address is another account's."))
     user.email = row.address = address
     user.save(update_fields=["email"])
     row.save(update_fields=["address"])
@@ -418,7 +422,7 @@ def _check_group(display_name: str, external_id: str, own: uuid.UUID | None) -> 
     if not display_name.strip():
         raise Invalid(_("displayName is needed."), pointer="displayName")
     if ProvisionedGroup.objects.filter(display_name_key=display_name.lower()).exclude(pk=own).exists():
-        raise Conflict(_("A group with this name exists already."))
+        raise Duplicate(_("A group with this name exists already."))
 
 
 def _check_size(row: ProvisionedGroup) -> None:
