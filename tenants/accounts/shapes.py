@@ -34,6 +34,8 @@ class Member(Shape, kw_only=True):
     role: Annotated[str, Doc("Built in (owner, admin, editor, reviewer, viewer), or one of `/roles`.")]
     second_factor: bool
     since: dt.datetime
+    datasets: Annotated[list[str] | None, Doc("The datasets that they see; null: all.")]
+    queues: Annotated[list[str] | None, Doc("The review queues that they see; null: all.")]
 
 
 class Invitation(Shape, kw_only=True):
@@ -43,6 +45,8 @@ class Invitation(Shape, kw_only=True):
     created_at: dt.datetime
     expires_at: dt.datetime
     mailed_at: dt.datetime | None
+    datasets: Annotated[list[str] | None, Doc("The datasets that they will see; null: all.")]
+    queues: Annotated[list[str] | None, Doc("The review queues that they will see; null: all.")]
 
 
 class NewInvitation(Invitation, kw_only=True):

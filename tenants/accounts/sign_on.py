@@ -62,6 +62,11 @@ def _opens(user: User, tenant_id: uuid.UUID) -> bool:
     return open_memberships(user, None).filter(tenant=tenant_id).exists()
 
 
+def is_offered() -> bool:
+    """Whether anybody signs in so: where nobody does, the sign-in page says nothing of it."""
+    return SignOnConnection.objects.filter(enabled=True).exists()
+
+
 def find_connection(email: str) -> SignOnConnection | None:
     """Where an address signs in: the enabled connection of the tenant that has proved its domain."""
     rows = SignOnConnection.objects.filter(enabled=True, tenant__state=Tenant.State.ACTIVE)

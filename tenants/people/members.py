@@ -40,13 +40,16 @@ def list_members() -> QuerySet[Membership]:
 
 
 def list_people() -> QuerySet[User]:
-    """The active tenant's members as people, newest account first, each with `role`, `since`, `second_factor_on`."""
+    """The active tenant's members as people, newest account first, each with `role`, `since`, `second_factor_on`,
+    `datasets` and `queues`."""
     rows = User.objects.filter(memberships__tenant=current_tenant_id())
     has_app = Q(second_factor__confirmed_at__isnull=False)
     has_passkey = Exists(Passkey.objects.filter(user=OuterRef("pk")))
     return rows.annotate(
         role=F("memberships__role"),
         since=F("memberships__created_at"),
+        datasets=F("memberships__datasets"),
+        queues=F("memberships__queues"),
         second_factor_on=ExpressionWrapper(has_app | has_passkey, output_field=BooleanField()),
     ).order_by("-id")
 

@@ -13,6 +13,7 @@ from tenants.accounts import keys, links
 from tenants.accounts.models import CustomRole, Invitation, KeyDigest, Membership, User
 from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.accounts.services import set_role
+from tenants.datasets.services import create_dataset
 from tenants.errors import NotFound
 from tenants.events.models import AuditEvent
 from tenants.people import invitations
@@ -43,6 +44,8 @@ def test_members_are_listed_with_their_role_here(api: Api, party: Party, strange
         "role": "viewer",
         "second_factor": False,
         "since": "",
+        "datasets": None,
+        "queues": None,
     }
 
 
@@ -130,6 +133,73 @@ def test_bodies_are_checked(api: Api, party: Party) -> None:
     refused(api.post("/invitations", {"email": "a@b.example", "role": "king"}), 422, "invalid", "/role")
     refused(api.post("/invitations", {"email": "a@b.example"}), 422, "invalid", "/role")
     assert not Invitation.objects.filter(tenant=party.id).exists()
+
+
+def test_what_a_member_sees_is_chosen(api: Api, party: Party, stranger: Party) -> None:
+    member = new_member(party, "reviewer")
+    with tenant_scope(party.id):
+        first, second = (str(create_dataset(name=name).id) for name in ("a", "b"))
+    with tenant_scope(stranger.id):
+        others = str(create_dataset(name="a").id)
+    path, row = f"/members/{member.pk}", Membership.objects.filter(tenant=party.id, user=member)
+
+    def change(**body: Any) -> Any:
+        answer = api.call("PATCH", path, body)
+        assert answer.status_code == 200, answer.content
+        return answer.json()
+
+    assert change(datasets=[first])["datasets"] == [first]
+    # What is not named stays.
+    shown = change(queues=["night", "day", "night"])
+    assert (shown["datasets"], shown["queues"], shown["role"]) == ([first], ["day", "night"], "reviewer")
+    assert change(role="viewer", datasets=[second, first])["datasets"] == sorted([first, second])
+    assert row.get().role == "viewer"
+    [listed] = [one for one in api.get("/members").json()["results"] if one["id"] == str(member.pk)]
+    assert (listed["datasets"], listed["queues"]) == (sorted([first, second]), ["day", "night"])
+    for body, pointer in (
+        ({"datasets": [first, others]}, "/datasets/1"),
+        ({"datasets": ["x"]}, "/datasets/0"),
+        ({"datasets": []}, "/datasets"),
+        ({"queues": []}, "/queues"),
+        ({"queues": [""]}, "/queues/0"),
+        ({"datasets": first}, "/datasets"),
+        ({"queues": ["q"] * 201}, "/queues"),
+    ):
+        refused(api.call("PATCH", path, body), 422, "invalid", pointer)
+    refused(api.call("PATCH", path, {}), 422, "invalid")
+    # One half that is refused takes the other with it.
+    refused(api.call("PATCH", path, {"role": "admin", "datasets": [first]}), 422, "invalid", "/role")
+    assert row.get().role == "viewer"
+    assert change(datasets=None)["queues"] == ["day", "night"]
+    assert change(queues=None)["queues"] is None
+    assert (row.get().datasets, row.get().queues) == (None, None)
+    with tenant_scope(party.id):
+        assert AuditEvent.objects.filter(verb="member.narrowed").count() == 5
+
+
+def test_keys_of_who_is_narrowed_end(api: Api, party: Party) -> None:
+    member = new_member(party, "editor")
+    with tenant_scope(party.id):
+        theirs = Api(keys.create_key(name="theirs", scopes=["read"], created_by=member)[1])
+    assert theirs.get("/me").status_code == 200
+    assert api.call("PATCH", f"/members/{member.pk}", {"queues": ["night"]}).status_code == 200
+    refused(theirs.get("/me"), 401, "invalid-key")
+
+
+def test_an_invitation_says_what_they_will_see(api: Api, party: Party) -> None:
+    with tenant_scope(party.id):
+        dataset = str(create_dataset(name="a").id)
+    body = {"email": "ann@people.example", "role": "reviewer", "datasets": [dataset], "queues": ["night"]}
+    made = api.post("/invitations", body).json()
+    assert (made["datasets"], made["queues"]) == ([dataset], ["night"])
+    digest = links.digest(token_of(made["link"]))
+    user, _ = invitations.accept_as_new(digest=digest, name="Ann", password="violet staircase yodel")
+    joined = Membership.objects.get(user=user)
+    assert ([str(one) for one in joined.datasets or ()], joined.queues) == ([dataset], ["night"])
+    refused(api.post("/invitations", {**body, "role": "admin"}), 422, "invalid", "/role")
+    refused(
+        api.post("/invitations", {**body, "datasets": [str(uuid.uuid4())]}), 422, "invalid", "/datasets/0"
+    )
 
 
 def test_rotating_a_key(api: Api) -> None:

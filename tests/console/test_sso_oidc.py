@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from django.test import Client
 from joserfc.jwk import ECKey, RSAKey
 
+from tenants.accounts import sign_on
 from tenants.accounts.models import Membership, Session, SignOnIdentity, SignOnRequest, User
 from tenants.events.models import AuditEvent
 from tenants.people.sign_on import connections, oidc
@@ -31,6 +33,7 @@ from tests.tenants.sign_on_world import (
     sign_in_there,
     somebody,
 )
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -252,3 +255,37 @@ def test_an_issuer_must_not_lead_inside(party: Party, settings: Any) -> None:
     response = Client().post("/sso", {"email": f"ann@{domain_name(party)}"})
     assert response.status_code == 422
     assert "has an address that is not called from here" in response.context["detail"]
+
+
+def test_a_provider_that_does_not_answer_holds_nobody_up(
+    party: Party, forger: OidcForger, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SSO_TIMEOUT_S = 1.5
+    route = connect_oidc(party, forger.issuer)
+    held = threading.Event()
+    monkeypatch.setattr(forger, "answer", lambda _path, _form: held.wait(PATIENCE_S) and {})
+    try:
+        said = refused(Client().post("/sso", {"email": f"ann@{domain_name(party)}"}))
+    finally:
+        held.set()
+    assert said.endswith("No answer within 1.5 seconds.")
+    with tenant_scope(party.id):
+        assert AuditEvent.objects.get(verb="sign_on.refused", target=str(route.id)).details["why"] == said
+
+
+def test_a_provider_that_answers_without_end_is_not_read_to_the_end(party: Party, forger: OidcForger) -> None:
+    forger.description = {"padding": "x" * oidc.MAX_DOCUMENT}
+    connect_oidc(party, forger.issuer)
+    said = refused(Client().post("/sso", {"email": f"ann@{domain_name(party)}"}))
+    assert said.endswith(f"The answer has more than {oidc.MAX_DOCUMENT} bytes.")
+
+
+def test_the_sign_in_page_offers_it_where_somebody_uses_it(
+    party: Party, forger: OidcForger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as nobody:
+        nobody.setattr(sign_on, "is_offered", lambda: False)
+        assert b"single sign-on" not in Client().get("/login").content
+    connect_oidc(party, forger.issuer)
+    assert b'href="/sso"' in Client().get("/login").content
+    assert b'href="/sso?next=/keys"' in Client().get("/login?next=/keys").content

@@ -17,7 +17,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "OperatorAnswer": {"answer": "revoke"},
     "Rotation": {"overlap_s": 3600},
     "OriginList": {"origins": ["https://shop.example"]},
-    "MemberChanges": {"role": "editor"},
+    "MemberChanges": {"role": "reviewer", "queues": ["night"]},
     "NewRole": {
         "name": "night-shift",
         "description": "Reviews at night, searches nothing.",
@@ -69,6 +69,8 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "role": "owner",
         "second_factor": True,
         "since": "2026-12-02T18:37:29.415Z",
+        "datasets": None,
+        "queues": None,
     },
     "NewInvitation": {"link": "https://crosslight.example/invitation?token=not-a-real-token"},
     "Invitation": {
@@ -78,6 +80,8 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "created_at": "2026-12-02T18:51:10.300Z",
         "expires_at": "2026-12-09T18:51:10.300Z",
         "mailed_at": None,
+        "datasets": None,
+        "queues": None,
     },
     "SessionLimits": {"idle_minutes": 30, "max_minutes": 10080},
     "Security": {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, cast
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,22 +18,74 @@ from api.components import page_of
 from api.fields import Body, Text
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
+from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts import keys, shapes
 from tenants.accounts.models import Invitation, Membership
 from tenants.accounts.permissions import ADMIN, Actor
-from tenants.people import invitations, members
-from tenants.scope import tenant_scope
+from tenants.datasets.selectors import list_datasets
+from tenants.errors import Invalid
+from tenants.people import invitations, members, narrowing
+from tenants.scope import Narrowing, tenant_scope
 
 
-class NewInvitation(Body):
+class Narrowed(Body):
+    """What somebody sees of the workspace; the service says which roles can be narrowed."""
+
+    datasets = serializers.ListField(
+        child=Text(max_length=36),
+        required=False,
+        allow_null=True,
+        max_length=narrowing.MOST_DATASETS,
+        help_text="The datasets that the person sees, by id. Null: all.",
+    )
+    queues = serializers.ListField(
+        child=Text(max_length=narrowing.MAX_QUEUE),
+        required=False,
+        allow_null=True,
+        max_length=narrowing.MOST_QUEUES,
+        help_text="The review queues that the person sees, by name. Null: all.",
+    )
+
+
+class NewInvitation(Narrowed):
     email = Text(max_length=254)
     role = Text(min_length=1, max_length=40)
 
 
-class MemberChanges(Body):
-    role = Text(min_length=1, max_length=40)
+class MemberChanges(Narrowed):
+    role = Text(required=False, min_length=1, max_length=40)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise ValidationError("Send what is to change.")
+        return attrs
+
+
+def read_datasets(fields: Mapping[str, Any]) -> tuple[uuid.UUID, ...] | None:
+    """The datasets that are named, in the tenant's scope. Raises Invalid for one that it does not have."""
+    named = fields.get("datasets")
+    if named is None:
+        return None
+    ids = [read_id(one) for one in named]
+    known = set(list_datasets().filter(pk__in=[one for one in ids if one]).values_list("pk", flat=True))
+    for place, one in enumerate(ids):
+        if one not in known:
+            raise Invalid("This dataset does not exist.", f"/datasets/{place}")
+    return tuple(one for one in ids if one)
+
+
+def read_narrowing(fields: Mapping[str, Any], before: Membership | None = None) -> Narrowing | None:
+    """What they are to see; what is not named stays as it was `before`."""
+    datasets, queues = read_datasets(fields), fields.get("queues")
+    if before is not None and "datasets" not in fields and before.datasets is not None:
+        datasets = tuple(before.datasets)
+    if before is not None and "queues" not in fields:
+        queues = before.queues
+    if datasets is None and queues is None:
+        return None
+    return Narrowing(datasets, None if queues is None else tuple(queues))
 
 
 def as_member(user: Any) -> dict[str, Any]:
@@ -42,6 +97,7 @@ def as_member(user: Any) -> dict[str, Any]:
         "role": user.role,
         "second_factor": user.second_factor_on,
         "since": user.since,
+        **sees(user),
     }
 
 
@@ -53,6 +109,15 @@ def as_invitation(invitation: Invitation) -> dict[str, Any]:
         "created_at": invitation.created_at,
         "expires_at": invitation.expires_at,
         "mailed_at": invitation.mailed_at,
+        **sees(invitation),
+    }
+
+
+def sees(row: Any) -> dict[str, Any]:
+    """Of a row with `datasets` and `queues`."""
+    return {
+        "datasets": None if row.datasets is None else [str(one) for one in row.datasets],
+        "queues": row.queues,
     }
 
 
@@ -83,15 +148,23 @@ class OneMember(People):
         return members.get_member(member_id)
 
     @extend_schema(
-        summary="Change a member's role",
+        summary="Change a member's role, or what they see",
+        description=(
+            "What is not named stays. Who sees chosen datasets or queues only is shut out of everything else, and the "
+            "API keys that they made end; owners and admins see everything."
+        ),
         request={"application/json": MemberChanges},
         responses=shapes.Member,
         extensions={"x-problems": [409]},
     )
     def patch(self, request: Request, member_id: uuid.UUID) -> Response:
-        role = MemberChanges.read(request.data)["role"]
+        fields = MemberChanges.read(request.data)
         with tenant_scope(self.tenant_id):
-            members.change_role(actor=self.acting(), user_id=member_id, role=role)
+            if "role" in fields:
+                members.change_role(actor=self.acting(), user_id=member_id, role=fields["role"])
+            if "datasets" in fields or "queues" in fields:
+                to = read_narrowing(fields, members.get_member(member_id))
+                narrowing.narrow_member(actor=self.acting(), user_id=member_id, to=to)
             return Response(as_member(members.list_people().get(pk=member_id)))
 
     @extend_schema(
@@ -133,7 +206,8 @@ class Invitations(People):
         return idempotent.run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
-        invited = invitations.invite(actor=self.acting(), **fields)
+        named = {name: fields[name] for name in ("email", "role")}
+        invited = invitations.invite(actor=self.acting(), **named, to=read_narrowing(fields))
         body = {**as_invitation(invited.invitation), "link": invited.link or None}
         return Answer.of(201, body, withheld="link")
 

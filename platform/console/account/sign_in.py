@@ -83,6 +83,7 @@ class SignIn(LoginView):
             "invited": "invitation" in self.request.session,
             "ended": self.request.GET.get("ended", ""),
             "passkeys": relying_party() is not None,
+            "sign_on": sign_on.is_offered(),
         }
         return {**super().get_context_data(**kwargs), **shown}
 
