@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from joserfc.jwk import ECKey, RSAKey
 
 from tenants.accounts import sign_on
@@ -24,6 +26,7 @@ from tests.tenants.sign_on_world import (
     CLIENT_ID,
     OidcForger,
     allow_local,
+    come,
     connect_oidc,
     domain_name,
     forging,
@@ -289,3 +292,13 @@ def test_the_sign_in_page_offers_it_where_somebody_uses_it(
     connect_oidc(party, forger.issuer)
     assert b'href="/sso"' in Client().get("/login").content
     assert b'href="/sso?next=/keys"' in Client().get("/login?next=/keys").content
+
+
+def test_what_it_costs(party: Party, forger: OidcForger) -> None:
+    """Two requests of somebody who came a moment ago (`make bench-sign_on`)."""
+    connect_oidc(party, forger.issuer)
+    email = f"ann@{domain_name(party)}"
+    come(Client(), forger, email)
+    with CaptureQueriesContext(connection) as captured:
+        assert come(Client(), forger, email).status_code == 302
+    assert len([one for one in captured.captured_queries if "SAVEPOINT" not in one["sql"]]) <= 47

@@ -22,8 +22,7 @@ from tenants.accounts.passkeys import relying_party
 from tenants.errors import Invalid, NotFound, ServiceError
 from tenants.people.sign_on import flows, saml
 from tenants.people.sign_on.assertions import Refused
-from tenants.people.sign_on.connections import get_connection, service_of
-from tenants.scope import tenant_scope
+from tenants.people.sign_on.connections import service_of
 
 # Of a session: the questions that this browser has asked, each with its secret; and the one that waits for a password.
 ASKED, MAX_ASKED = "sso", 5
@@ -62,9 +61,7 @@ def leave(request: HttpRequest, route: SignOnConnection, wish: flows.Wish) -> Ht
     question = flows.ask(route=route, wish=wish)
     kept = list(request.session.get(ASKED, {}).items())[1 - MAX_ASKED :]
     request.session[ASKED] = {**dict(kept), str(question.id): question.secret}
-    with tenant_scope(route.tenant_id):
-        name = get_connection(route.id).provider.name
-    return page(request, "sso_leave.html", {"address": question.url, "name": name})
+    return page(request, "sso_leave.html", {"address": question.url, "name": question.provider})
 
 
 def refusal(request: HttpRequest, error: ServiceError) -> HttpResponse:

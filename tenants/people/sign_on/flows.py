@@ -41,6 +41,8 @@ from tenants.scope import tenant_scope
 LIFETIME = dt.timedelta(minutes=10)
 # Metadata that was read from an address is read again after so long.
 METADATA_FRESH = dt.timedelta(hours=24)
+# When a connection last worked is written down so often.
+WORKED_EVERY = dt.timedelta(minutes=1)
 PURPOSE, TO_CONFIRM = "question of a sign-on", "sign-on to confirm"
 Purpose = SignOnRequest.Purpose
 Held = Mapping[str, str]
@@ -48,9 +50,10 @@ Held = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """Where to send the browser, and what its session keeps: the row's id and a secret."""
+    """Where to send the browser, whom it finds there, and what its session keeps: the row's id and a secret."""
 
     url: str
+    provider: str
     id: uuid.UUID
     secret: str
 
@@ -106,7 +109,7 @@ def ask(*, route: SignOnConnection, wish: Wish) -> Question:
             next=wish.next_page[:2000],
             expires_at=timezone.now() + LIFETIME,
         )
-    return Question(url, row.id, browser)
+    return Question(url, found.provider.name, row.id, browser)
 
 
 def _address(found: Connection, drawn: oidc.Secrets, wish: Wish) -> tuple[str, str]:
@@ -286,7 +289,9 @@ def _prove(route: SignOnConnection, row: SignOnRequest, person: Person) -> Outco
 
 
 def _note_working(route: SignOnConnection, provider: IdentityProvider) -> None:
-    # Not if it was changed meanwhile.
+    """Not again within WORKED_EVERY, and not if it was changed meanwhile."""
+    if provider.worked_at is not None and timezone.now() - provider.worked_at < WORKED_EVERY:
+        return
     as_asked = {"issuer": provider.issuer, "client_id": provider.client_id, "metadata": provider.metadata}
     with tenant_scope(route.tenant_id):
         IdentityProvider.objects.filter(pk=provider.pk, **as_asked).update(worked_at=timezone.now())
