@@ -37,6 +37,7 @@ USERS = {
     "index": 64804,
     "map": 64805,
     "trainer": 64806,
+    "document": 64807,
 }
 
 #: What a child sees of its parent's environment; everything else (secrets, addresses of databases) stays outside.

@@ -14,9 +14,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from tenants.scope import is_active, tenant_scope
+from tenants.scope import is_active, narrowing, setting_of, tenant_scope
 
-_AS_TENANT = "SELECT set_config('app.tenant', %(tenant)s, true)"
 # Names known to each open connection; a new connection knows none.
 _known: weakref.WeakKeyDictionary[object, set[str]] = weakref.WeakKeyDictionary()
 
@@ -54,7 +53,8 @@ class Prepared:
         values = {f"p{n + 1}": value for n, value in enumerate(parameters)}
         with connection.cursor() as cursor:
             self._make_known(cursor)
-            cursor.execute(f"{_AS_TENANT}; {self._execute}", {**values, "tenant": str(tenant_id)})
+            setting, told = setting_of(str(tenant_id), narrowing())
+            cursor.execute(f"{setting}; {self._execute}", {**values, **told})
             return cursor.fetchall()
 
     def _run(self, cursor: Any, values: dict[str, Any]) -> None:

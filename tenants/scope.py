@@ -3,6 +3,9 @@
 A tenant's rows are visible only inside `tenant_scope(id)`: one transaction in which PostgreSQL itself filters
 every statement (forced row-level security on the setting `app.tenant`). Managers refuse to query outside a
 scope, so a forgotten scope is an error and never a leak.
+
+Within a tenant a person may be narrowed to some datasets and review queues (`narrowed`): restrictive policies read the
+settings `app.datasets` and `app.queues`, which are empty for everybody else.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from queue import Empty, LifoQueue
 from typing import Any
 
@@ -49,6 +53,20 @@ OPERATOR_WAIT_S = 10.0
 _active: ContextVar[uuid.UUID | str | None] = ContextVar("tenant_scope", default=None)
 
 
+@dataclass(frozen=True)
+class Narrowing:
+    """What of a tenant somebody sees: these datasets and these review queues; None: all of them.
+
+    A queue is named by what raises its flags: the id of a policy's rule, `appeal` or `detector-failed`.
+    """
+
+    datasets: tuple[uuid.UUID, ...] | None = None
+    queues: tuple[str, ...] | None = None
+
+
+_narrowing: ContextVar[Narrowing | None] = ContextVar("narrowing", default=None)
+
+
 class NoTenantScope(RuntimeError):
     """A tenant's table was used outside `tenant_scope` and `operator_scope`."""
 
@@ -84,11 +102,43 @@ def tenant_scope(tenant_id: uuid.UUID | str) -> Iterator[None]:
     joined = connection.in_atomic_block
     with transaction.atomic(), _entered(wanted):
         if active is None:
-            _set_tenant(str(wanted))
+            _set(str(wanted), narrowing())
         yield
         if active is None and joined:
             # Inside an outer transaction the setting would outlive this scope (a rollback undoes it by itself).
-            _set_tenant("")
+            _set("", None, also_narrowing=narrowing() is not None)
+
+
+def narrowing() -> Narrowing | None:
+    """What scopes that are opened now are narrowed to; None: they show all of the tenant."""
+    return _narrowing.get()
+
+
+@contextmanager
+def narrowed(to: Narrowing | None) -> Iterator[None]:
+    """Let the tenant's rows inside be those of these datasets and queues, in the open scope and in later ones.
+
+    In an open scope it is a savepoint, so that an error leaves the narrowing as it was.
+    """
+    before = _narrowing.get()
+    token = _narrowing.set(to)
+    try:
+        if to == before or not isinstance(_active.get(), uuid.UUID):
+            yield
+            return
+        with transaction.atomic():
+            _set(str(current_tenant_id()), to, also_narrowing=True)
+            yield
+            _set(str(current_tenant_id()), before, also_narrowing=True)
+    finally:
+        _narrowing.reset(token)
+
+
+def whole_tenant() -> AbstractContextManager[None]:
+    """Lift a narrowing: for what is shared by all people of the tenant (caches, the sealed record), and for what
+    follows from a decision that somebody was allowed to make. Nothing that is read in it is shown as it is.
+    """
+    return narrowed(None)
 
 
 @contextmanager
@@ -172,9 +222,29 @@ def _entered(value: uuid.UUID | str) -> Iterator[None]:
         _active.reset(token)
 
 
-def _set_tenant(value: str) -> None:
+_TENANT = "SELECT set_config('app.tenant', %(tenant)s, true)"
+_NARROWED = (
+    f"{_TENANT}, set_config('app.datasets', COALESCE(%(datasets)s::uuid[]::text, ''), true), "
+    "set_config('app.queues', COALESCE(%(queues)s::text[]::text, ''), true)"
+)
+
+
+def setting_of(
+    tenant: str, to: Narrowing | None, *, also_narrowing: bool = False
+) -> tuple[str, dict[str, str | list[str] | None]]:
+    """The statement that makes the rest of a transaction the tenant's, narrowed or not, and its parameters."""
+    if to is None and not also_narrowing:
+        return _TENANT, {"tenant": tenant}
+    to = to or Narrowing()
+    datasets = None if to.datasets is None else [str(one) for one in to.datasets]
+    queues = None if to.queues is None else list(to.queues)
+    return _NARROWED, {"tenant": tenant, "datasets": datasets, "queues": queues}
+
+
+def _set(tenant: str, to: Narrowing | None, *, also_narrowing: bool = False) -> None:
+    statement, parameters = setting_of(tenant, to, also_narrowing=also_narrowing)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('app.tenant', %s, true)", [value])
+        cursor.execute(statement, parameters)
 
 
 class TenantManager(models.Manager):
@@ -287,3 +357,89 @@ def _tenancy_sql(model: type[models.Model]) -> Iterator[str]:
     yield f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY'
     yield f'ALTER TABLE "{table}" FORCE ROW LEVEL SECURITY'
     yield f'CREATE POLICY tenant_isolation ON "{table}" USING ({mine}) WITH CHECK ({mine})'
+
+
+# The restrictive policies. Settings are read once a statement (sub-selects without outer references), and rows are
+# looked up only where somebody is narrowed. `IS NOT NULL` is what the planner estimates to be nearly always true, so
+# that plans stay what they are without the policy.
+_POLICY = (
+    'CREATE POLICY {name} ON "{table}" AS RESTRICTIVE USING (('
+    "CASE WHEN (SELECT current_setting('{setting}', true)) <> '' THEN NULLIF({kept}, false) ELSE true END"
+    ") IS NOT NULL)"
+)
+_IN_DATASETS = (
+    "\"{column}\" = ANY ((SELECT NULLIF(current_setting('app.datasets', true), '')::uuid[])::uuid[])"
+)
+_IN_QUEUES = (
+    "\"{column}\"::text = ANY ((SELECT NULLIF(current_setting('app.queues', true), '')::text[])::text[])"
+)
+_LOOK_UP = """
+CREATE OR REPLACE FUNCTION {name}(wanted uuid) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1 AS $$
+BEGIN
+    -- As whoever asks: the policies of the table say whether it is seen.
+    RETURN EXISTS (
+        SELECT 1 FROM "{table}" t
+        WHERE t.tenant_id = NULLIF(current_setting('app.tenant', true), '')::uuid AND t.id = wanted
+    );
+END $$
+"""
+
+
+class NarrowByDataset(Operation):
+    """Migration step after which a model's rows are seen only by who may see the dataset that they belong to.
+
+    Which that is stands in one of its columns: the id of the dataset, of an asset, or of an audit. Rows without one are
+    seen by nobody who is narrowed. `queue` is the column that names a review queue, `search` one that holds a search,
+    whose datasets and assets have to be seen, all of them.
+    """
+
+    reversible = True
+    reduces_to_sql = True
+    POLICIES = ("dataset_narrowing", "queue_narrowing")
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dataset: str = "",
+        asset: str = "",
+        audit: str = "",
+        queue: str = "",
+        search: str = "",
+    ) -> None:
+        self.model = model
+        self.dataset, self.asset, self.audit, self.queue = dataset, asset, audit, queue
+        self.search = search
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """The model's Python state does not change."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        table = to_state.apps.get_model(app_label, self.model)._meta.db_table
+        of_dataset, of_queue = self.POLICIES
+        schema_editor.execute(
+            _POLICY.format(name=of_dataset, table=table, setting="app.datasets", kept=self._kept())
+        )
+        if self.queue:
+            kept = _IN_QUEUES.format(column=self.queue)
+            schema_editor.execute(_POLICY.format(name=of_queue, table=table, setting="app.queues", kept=kept))
+
+    def _kept(self) -> str:
+        if self.dataset:
+            return _IN_DATASETS.format(column=self.dataset)
+        if self.search:
+            return f'search_is_seen("{self.search}")'
+        return f'asset_is_seen("{self.asset}")' if self.asset else f'audit_is_seen("{self.audit}")'
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        table = from_state.apps.get_model(app_label, self.model)._meta.db_table
+        for name in self.POLICIES:
+            schema_editor.execute(f'DROP POLICY IF EXISTS {name} ON "{table}"')
+
+    def describe(self) -> str:
+        return f"Narrow {self.model} to the datasets that somebody may see"
+
+
+def looks_up(name: str, table: str) -> RunSQL:
+    """Migration step that makes the function `name(id)`: whether a row of the table is seen by who asks."""
+    return RunSQL(_LOOK_UP.format(name=name, table=table), f"DROP FUNCTION IF EXISTS {name}(uuid)")

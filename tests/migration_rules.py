@@ -17,7 +17,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import NOT_PROVIDED
 
-from tenants.scope import EnableTenancy
+from tenants.scope import EnableTenancy, NarrowByDataset
 
 Table = tuple[str, str]
 
@@ -110,6 +110,8 @@ def _offences(
             | postgres.ValidateConstraint()
             | operations.RemoveConstraint()
             | operations.RenameIndex()
+            # The release before narrows nobody: for it the policies let every row through.
+            | NarrowByDataset()
         ):
             return
         case _:

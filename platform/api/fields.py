@@ -13,6 +13,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from tenants.accounts import networks
 from tenants.retrieval.model_routing import MAX_DIMENSION
 
 # More than any service takes: what they take is theirs to say.
@@ -76,6 +77,14 @@ class Texts(serializers.ListField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"child": Text(allow_blank=True), "max_length": MAX_TEXTS, **options})
+
+
+class NetworkList(serializers.ListField):
+    """Networks from which something may be used; what is one is for `tenants.accounts.networks` to say."""
+
+    def __init__(self, **options: Any) -> None:
+        child = Text(min_length=1, max_length=networks.MAX_LENGTH)
+        super().__init__(**{"child": child, "max_length": networks.MOST, "allow_empty": True, **options})
 
 
 class Flag(serializers.BooleanField):

@@ -1,7 +1,6 @@
 """Who may open the operator's pages: staff, who signed in on the console's page, with a second factor if it is asked.
 
-Asked anew at every request, before the body is read. These pages have a policy of their own for what runs in them:
-unfold evaluates expressions in attributes and styles elements, which the console's policy forbids (ADR 25).
+Asked anew at every request, before the body is read.
 """
 
 from __future__ import annotations
@@ -10,24 +9,25 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
-from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
-from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from backoffice.site import site
+from backoffice.navigation import navigation, section_of
 from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import User
 from tenants.accounts.operators import Operator, label_of
+from tenants.accounts.security import strictest_limits
 from tenants.errors import NotFound, ServiceError
 
+# Rows of a page of a list.
+SIZE = 50
+
 View = Callable[..., HttpResponseBase]
-# Scripts of other origins, and scripts in the page itself, stay forbidden here, too.
-POLICY = {"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]}
 
 
 class Request(HttpRequest):
@@ -42,15 +42,17 @@ def acting_operator(request: Request) -> dict[str, Any]:
     return {"by": request.operator, "label": label_of(request.user)}
 
 
-def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
-    """Let a view be called by operators only, with one of these methods."""
+def operators(methods: Iterable[str] = ("GET",), *, fresh: bool = False) -> Callable[[View], View]:
+    """Let a view be called by operators only, with one of these methods.
+
+    `fresh`: they have proved who they are a short while ago, or are asked for it first.
+    """
     allowed = tuple(methods)
 
     def decorate(view: View) -> View:
-        protected = csrf_protect(view)
+        protected = csrf_protect(_proved_first(view) if fresh else view)
 
         @csrf_exempt
-        @csp_update(POLICY)
         @wraps(view)
         def guarded(request: Any, *args: object, **kwargs: object) -> HttpResponseBase:
             if request.method not in allowed and not (request.method == "HEAD" and "GET" in allowed):
@@ -61,9 +63,23 @@ def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
             return response
 
         guarded.methods = allowed  # type: ignore[attr-defined]  # for the test that walks all addresses
+        guarded.fresh = fresh  # type: ignore[attr-defined]
         return guarded
 
     return decorate
+
+
+def _proved_first(view: View) -> View:
+    @wraps(view)
+    def checked(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
+        if sessions.is_verified(request.session):
+            return view(request, *args, **kwargs)
+        fields = sessions.form_fields(request.POST) if request.method == "POST" else None
+        waiting = sessions.Interrupted(request.get_full_path(), fields, "/operator/")
+        sessions.interrupt(request.session, waiting)
+        return redirect("console:verify")
+
+    return checked
 
 
 def _authorize(request: Request) -> HttpResponseBase | None:
@@ -71,8 +87,13 @@ def _authorize(request: Request) -> HttpResponseBase | None:
     user = request.user
     if not user.is_authenticated:
         return redirect_to_login(request.get_full_path() if request.method == "GET" else "/operator/")
-    if not user.is_staff:
+    # No tenant's provider makes an operator.
+    if not user.is_staff or sessions.connection_of(request.session) is not None:
         return render(request, "403.html", {"needed_scope": "operator"}, status=403)
+    if ended := sessions.over(request.session, strictest_limits(user)):
+        request.session.flush()
+        here = request.get_full_path() if request.method == "GET" else "/operator/"
+        return redirect_to_login(here, f"{reverse(settings.LOGIN_URL)}?ended={ended}")
     sessions.touch(request.session)
     if settings.OPERATOR_SECOND_FACTOR and not second_factor.is_on(user):
         return redirect("console:second-factor")
@@ -97,6 +118,6 @@ def form_data(request: HttpRequest) -> QueryDict | None:
 def page(
     request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200
 ) -> HttpResponse:
-    """A page under backoffice/, in unfold's frame."""
-    request.current_app = site.name
-    return render(request, f"backoffice/{template}", {**site.each_context(request), **context}, status=status)
+    """A page under backoffice/, with the navigation beside it."""
+    frame = {"navigation": navigation(), "section": section_of(request)}
+    return render(request, f"backoffice/{template}", {**frame, **context}, status=status)

@@ -6,18 +6,22 @@ from django.urls import include, path
 
 from api.docs import Docs, serve_document
 from api.problems import unknown_address
-from backoffice.site import site
+from api.scim import views as scim
+from api.urls import scim_urlpatterns
 from config import operations
 
 urlpatterns = [
     path("api/v1/", include("api.urls")),
+    path(".well-known/security.txt", operations.security_txt),
     path("healthz", operations.healthz),
     path("readyz", operations.readyz),
     path("metrics", operations.serve_metrics),
     path("api/schema", serve_document, name="schema"),
     path("api/docs", Docs.as_view(url_name="schema"), name="docs"),
     path("api/<path:rest>", unknown_address),
-    path("operator/", site.urls),
+    path("scim/v2/", include(scim_urlpatterns)),
+    path("scim/<path:rest>", scim.unknown_address),
+    path("operator/", include("backoffice.urls")),
     path("", include("console.urls")),
 ]
 

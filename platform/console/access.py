@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -14,24 +15,42 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
 from tenants import observe
-from tenants.accounts import second_factor, sessions
+from tenants.accounts import second_factor, sessions, sign_on, trials
 from tenants.accounts.models import Membership, Tenant, User
+from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
-from tenants.accounts.permissions import SEARCH, Actor, scopes_of
-from tenants.errors import NotFound, ServiceError
+from tenants.accounts.permissions import ADDS, SEARCH, Actor, scopes_of
+from tenants.accounts.roles import narrowing_of, scopes_in
+from tenants.accounts.security import networks_of, session_limits
+from tenants.errors import NotAllowed, NotFound, ServiceError
+from tenants.events import access_log
 from tenants.people import impersonation
-from tenants.scope import tenant_scope
+from tenants.people.shortcuts import DEFAULT, Shortcuts, read_shortcuts
+from tenants.people.sign_on import break_glass
+from tenants.scope import Narrowing, narrowed, tenant_scope
 
 SESSION_KEY = "tenant"
 # Tells a proxy which host has this workspace's caches warm, and nobody anything else: it is never read here.
 PLACEMENT = "tenant"
 # What looks only, although a form sends it.
 READ_ONLY_POSTS = frozenset({"search-results"})
+# Words in the names of addresses that stop, delete or only look: they open after a trial, too.
+AFTER_TRIAL = frozenset({"delete", "remove", "forget", "cancel", "release", "retire", "check"})
+OTHERS_ACCOUNT = gettext_noop(
+    "You signed in through single sign-on, which opens one workspace only. Sign in with your password to do this."
+)
+WHOLE_WORKSPACE = gettext_noop(
+    "This affects the whole workspace, but you have access to selected datasets and review queues only. "
+    "Ask an owner or admin for full access (People)."
+)
 View = Callable[..., HttpResponseBase]
 
 
@@ -49,9 +68,26 @@ class Workspace:
     acting: str = ""
     acting_id: uuid.UUID | None = None
     looks_only: bool = False
+    # The member is one of those who may use the password although single sign-on is enforced.
+    break_glass: bool = False
+    # Whether the member is told how to begin, until that is dismissed. Operators who act are not.
+    shows_checklist: bool = False
+    # The datasets and queues that the member sees; None: all of them.
+    narrowing: Narrowing | None = None
+    # The single keys that the member chose.
+    shortcuts: Shortcuts = DEFAULT
+    # None for an operator who acts.
+    member_id: int | None = None
 
-    def open(self) -> AbstractContextManager[None]:
-        return tenant_scope(self.tenant.id)
+    def admits(self, request: HttpRequest) -> bool:
+        """Whether it may be opened from where the request comes. Its networks bind no operator who acts in it."""
+        return bool(self.acting) or admits(networks_of(self.tenant), request.META.get("REMOTE_ADDR", ""))
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """A scope of the tenant, in which its rows are those that the person may see."""
+        with narrowed(self.narrowing), tenant_scope(self.tenant.id):
+            yield
 
 
 class Visit(HttpRequest):
@@ -74,29 +110,45 @@ def actor_of(request: Request) -> Actor:
     return Actor(str(request.user.pk), request.workspace.role, request.user.pk)
 
 
-def memberships_of(user: User) -> list[Membership]:
-    """The person's roles in tenants that are active, by name."""
-    rows = Membership.objects.select_related("tenant").filter(user=user, tenant__state=Tenant.State.ACTIVE)
+def memberships_of(user: User, connection_id: uuid.UUID | None) -> list[Membership]:
+    """The person's roles in active tenants that a session by this single sign-on, or by password, opens; by name."""
+    rows = sign_on.open_memberships(user, connection_id).select_related("tenant__security")
     return list(rows.order_by("tenant__name", "tenant_id"))
 
 
-def find_workspace(user: User, chosen: str | None) -> Workspace | None:
-    """The chosen tenant if the person still belongs to it, or the only one there is; else None."""
-    memberships = memberships_of(user)
+def find_workspace(user: User, connection_id: uuid.UUID | None, chosen: str | None) -> Workspace | None:
+    """The chosen tenant if the session opens it, or the only one there is; else None."""
+    memberships = memberships_of(user, connection_id)
     picked = [m for m in memberships if str(m.tenant_id) == chosen]
     if not picked and len(memberships) == 1:
         picked = memberships
     if not picked:
         return None
     member = picked[0]
-    return Workspace(member.tenant, member.role, scopes_of(member.role), len(memberships) > 1)
+    return Workspace(
+        member.tenant,
+        member.role,
+        scopes_in(member.tenant_id, member.role),
+        len(memberships) > 1,
+        break_glass=member.break_glass and connection_id is None,
+        shows_checklist=not member.checklist_dismissed,
+        narrowing=narrowing_of(member),
+        shortcuts=read_shortcuts(member.shortcuts),
+        member_id=member.pk,
+    )
+
+
+def connection_of(request: HttpRequest) -> uuid.UUID | None:
+    """The single sign-on by which the person came; None for a password."""
+    return sessions.connection_of(request.session)
 
 
 def workspace_of(request: Visit) -> Workspace | None:
     """Where this session works: an operator who acts, there alone; everybody else, where they belong."""
-    row = impersonation.current(request.user, request.session.session_key)
+    connection_id = connection_of(request)
+    row = impersonation.current(request.user, request.session.session_key) if connection_id is None else None
     if row is None:
-        return find_workspace(request.user, request.session.get(SESSION_KEY))
+        return find_workspace(request.user, connection_id, request.session.get(SESSION_KEY))
     role = impersonation.role_of(row)
     return Workspace(
         tenant=row.tenant,
@@ -109,34 +161,74 @@ def workspace_of(request: Visit) -> Workspace | None:
     )
 
 
-def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
+def needs(
+    scope: str, methods: Iterable[str] = ("GET",), fresh: Iterable[str] = (), narrowable: Iterable[str] = ()
+) -> Callable[[View], View]:
     """Let a view be called only by signed-in people whose role has `scope`, with one of these methods.
 
-    CSRF is checked after that, as the check reads the body: who may not come in uploads nothing.
+    For those in `fresh` they have proved who they are a short while ago, or are asked for it first. Who sees chosen
+    datasets and queues only is let in with the methods in `narrowable`: of these the view shows and does nothing but
+    what stands in rows that the database narrows. CSRF is checked after the scope, as the check reads the body: who may
+    not come in uploads nothing.
     """
-    allowed = tuple(methods)
+    allowed, proved, narrow = tuple(methods), tuple(fresh), frozenset(narrowable)
 
     def decorate(view: View) -> View:
-        protected = csrf_protect(view)
+        protected = csrf_protect(_proved_first(view, proved))
 
         @csrf_exempt
         @wraps(view)
         def guarded(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
             if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
-            refusal = _authorize(request, scope)
+            refusal = (
+                _authorize(request, scope)
+                or _refuse_narrowed(request, scope, narrow)
+                or _refuse_after_trial(request, scope)
+            )
             if refusal is not None:
                 return _set_headers(refusal)
             named = label_of(request.user) if request.workspace.acting else ""
-            with observe.bound(observe.acting, named):
+            with (
+                observe.bound(observe.acting, named),
+                observe.bound(observe.requester, actor_of(request).label),
+                narrowed(request.workspace.narrowing),
+            ):
                 response = _set_headers(_call_view(protected, request, *args, **kwargs))
             return _tell_placement(request, response)
 
         guarded.needs = scope  # type: ignore[attr-defined]  # for the test that walks all URLs
         guarded.methods = allowed  # type: ignore[attr-defined]
+        guarded.fresh = proved  # type: ignore[attr-defined]
+        guarded.narrowable = narrow  # type: ignore[attr-defined]
         return guarded
 
     return decorate
+
+
+def _proved_first(view: View, methods: tuple[str, ...]) -> View:
+    """The view, which with these methods is called only for who proved a short while ago who they are."""
+
+    @wraps(view)
+    def checked(request: Visit, *args: object, **kwargs: object) -> HttpResponseBase:
+        if request.method in methods and not sessions.is_verified(request.session):
+            return _verify_first(request)
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+def _verify_first(request: Visit) -> HttpResponseBase:
+    """The page that asks for the proof; the request is kept, and goes on after it."""
+    if problems.wants_part(request):
+        detail = _("Confirm your identity on your account page, then try again.")
+        return JsonResponse(
+            {"title": _("Confirm that it is you"), "status": 403, "detail": detail}, status=403
+        )
+    fields = sessions.form_fields(request.POST) if request.method == "POST" else None
+    waiting = sessions.Interrupted(request.get_full_path(), fields, _page_of(request))
+    sessions.interrupt(request.session, waiting)
+    return redirect("console:verify")
 
 
 def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
@@ -145,19 +237,90 @@ def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
 
 def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
     """Set `request.workspace`, or say where to go instead."""
-    if not request.user.is_authenticated:
-        return _sign_in_first(request)
-    sessions.touch(request.session)
-    workspace = workspace_of(request)
+    refusal = _enter(request)
+    if refusal is not None:
+        return refusal
+    workspace = request.workspace
     if workspace is None:
         return redirect("console:choose")
-    if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
+    if not workspace.admits(request):
+        return problems.network_not_allowed(request, workspace.tenant.name)
+    if _lacks_second_factor(request, workspace):
         return _second_factor_first(request)
-    request.workspace = workspace
+    if workspace.break_glass:
+        break_glass.note_use(request.user, workspace.tenant, request.session)
     observe.tenant_id.set(str(workspace.tenant.id))
     if scope not in workspace.scopes or (workspace.looks_only and not _is_read_only(request, scope)):
+        _note_refusal(request, scope)
         return problems.forbidden(request, scope)
     return None
+
+
+def _refuse_narrowed(request: Request, scope: str, narrowable: frozenset[str]) -> HttpResponseBase | None:
+    """For who is narrowed: what shows or changes the whole workspace stays shut."""
+    method = "GET" if request.method == "HEAD" else request.method
+    if request.workspace.narrowing is None or method in narrowable:
+        return None
+    if request.resolver_match is not None and request.resolver_match.url_name == "home":
+        # The first page of everybody shows the whole workspace; theirs is the list of their datasets.
+        return redirect("console:datasets")
+    _note_refusal(request, scope)
+    return problems.answer(request, NotAllowed(_(WHOLE_WORKSPACE)))
+
+
+def _refuse_after_trial(request: Request, scope: str) -> HttpResponseBase | None:
+    """Of a workspace whose trial is over, whatever would add to it."""
+    tenant = request.workspace.tenant
+    if tenant.trial_ends_at is None or scope not in ADDS or not trials.is_over(tenant):
+        return None
+    match = request.resolver_match
+    name = (match.url_name if match else None) or ""
+    if request.method in ("GET", "HEAD", "DELETE") or AFTER_TRIAL & set(name.split("-")):
+        return None
+    return problems.answer(request, trials.ended(tenant.trial_ends_at))
+
+
+def _note_refusal(request: Request, scope: str) -> None:
+    match = request.resolver_match
+    access_log.note_refusal(
+        request.workspace.tenant.id,
+        actor=actor_of(request).label,
+        scope=scope,
+        method=str(request.method),
+        route=f"console:{match.url_name}" if match else "",
+        address=str(request.META.get("REMOTE_ADDR", "")),
+    )
+
+
+def _enter(request: Visit) -> HttpResponseBase | None:
+    """Set `request.workspace` of somebody whose session still counts, or say where to go instead."""
+    if not request.user.is_authenticated:
+        return _sign_in_first(request)
+    request.workspace = workspace_of(request)
+    if ended := _why_over(request, request.workspace):
+        return _sign_in_first(request, ended)
+    if _is_used(request):
+        sessions.touch(request.session)
+    return None
+
+
+def _why_over(request: Visit, workspace: Workspace | None) -> str:
+    return sessions.over(request.session, session_limits(workspace.tenant if workspace else None))
+
+
+def _is_used(request: HttpRequest) -> bool:
+    """Whether a person opens a page or sends a form. What pages ask for by themselves is no use of a session."""
+    if request.method not in ("GET", "HEAD"):
+        return True
+    asked = request.headers.get("Sec-Fetch-Mode", "navigate")
+    by_script = asked in ("cors", "same-origin") or "text/event-stream" in request.headers.get("Accept", "")
+    return not by_script and not problems.wants_part(request)
+
+
+def _lacks_second_factor(request: Request, workspace: Workspace) -> bool:
+    """Who came by single sign-on has shown whatever the tenant's own provider asks for."""
+    asked = workspace.tenant.requires_second_factor and connection_of(request) is None
+    return asked and not second_factor.is_on(request.user)
 
 
 def _is_read_only(request: HttpRequest, scope: str) -> bool:
@@ -169,15 +332,33 @@ def _is_read_only(request: HttpRequest, scope: str) -> bool:
 
 def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
     if problems.wants_part(request):
-        detail = _("This workspace asks for two-factor sign-in. Set it up on your account page.")
-        return JsonResponse({"title": _("Second factor needed"), "status": 403, "detail": detail}, status=403)
+        detail = _("This workspace requires two-factor sign-in. Set it up on your account page.")
+        return JsonResponse(
+            {"title": _("Second factor required"), "status": 403, "detail": detail}, status=403
+        )
     return redirect("console:second-factor")
 
 
-def _sign_in_first(request: HttpRequest) -> HttpResponseBase:
+def _sign_in_first(request: HttpRequest, ended: str = "") -> HttpResponseBase:
+    """The sign-in page, which leads back; a session that is over goes with it, and the page says why (`ended`)."""
     if problems.wants_part(request):
-        return JsonResponse({"title": _("Sign in first"), "status": 401}, status=401)
-    return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+        # The page that asked is loaded again, and then learns why.
+        return JsonResponse({"title": _("Sign-in required"), "status": 401}, status=401)
+    if ended and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate":
+        # Not for a picture of a page: the page itself learns why, later.
+        request.session.flush()
+    return redirect_to_login(
+        _page_of(request), reverse("console:login") + (f"?ended={ended}" if ended else "")
+    )
+
+
+def _page_of(request: HttpRequest) -> str:
+    """The page that is asked for, or the one whose form was sent."""
+    if request.method == "GET":
+        return request.get_full_path()
+    before = urlsplit(request.headers.get("Referer", ""))
+    ours = before.netloc == request.get_host() and before.path.startswith("/")
+    return before._replace(scheme="", netloc="", fragment="").geturl() if ours else "/"
 
 
 def _call_view(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
@@ -208,29 +389,52 @@ def _tell_placement(request: Request, response: HttpResponseBase) -> HttpRespons
     return response
 
 
-def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
-    """For pages about the person, which need no tenant; where there is one, its navigation is shown."""
+def signed_in(
+    methods: Iterable[str] = ("GET",), fresh: Iterable[str] = (), *, by_sign_on: bool = False
+) -> Callable[[View], View]:
+    """For pages about the person, which need no tenant; where there is one, its navigation is shown.
+
+    An account is the person's, and a single sign-on speaks for one workspace: only pages that say `by_sign_on` open
+    for a session that came by one.
+    """
 
     def admit(request: Visit) -> HttpResponseBase | None:
-        if isinstance(request.user, AnonymousUser):
-            return _sign_in_first(request)
-        sessions.touch(request.session)
-        request.workspace = workspace_of(request)
-        return None
+        refusal = _enter(request)
+        if refusal is None and connection_of(request) is not None and not by_sign_on:
+            return problems.answer(request, NotAllowed(_(OTHERS_ACCOUNT)))
+        if refusal is None and request.workspace is not None and not request.workspace.admits(request):
+            # Without it, as it may not be opened from here: the person can choose another one.
+            request.workspace = None
+        return refusal
 
-    return _open_to(admit, tuple(methods))
+    return _open_to(admit, tuple(methods), tuple(fresh))
 
 
-def public(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
-    """For pages before signing in. What they show may hold a token, so no other site learns where one came from."""
-    return _open_to(lambda request: None, tuple(methods))
+def public(methods: Iterable[str] = ("GET",), *, from_elsewhere: bool = False) -> Callable[[View], View]:
+    """For pages before signing in. What they show may hold a token, so no other site learns where one came from.
+
+    `from_elsewhere`: other sites post there, without a token of ours; what they send proves itself.
+    """
+    return _open_to(_forget_ended, tuple(methods), protect=not from_elsewhere)
+
+
+def _forget_ended(request: Visit) -> None:
+    """Somebody whose session is over is nobody."""
+    if request.user.is_authenticated and _why_over(request, workspace_of(request)):
+        request.session.flush()
+        request.user = AnonymousUser()  # type: ignore[assignment]
 
 
 def _open_to(
-    admit: Callable[[Visit], HttpResponseBase | None], allowed: tuple[str, ...]
+    admit: Callable[[Visit], HttpResponseBase | None],
+    allowed: tuple[str, ...],
+    fresh: tuple[str, ...] = (),
+    *,
+    protect: bool = True,
 ) -> Callable[[View], View]:
     def decorate(view: View) -> View:
-        protected = csrf_protect(view)
+        checked = _proved_first(view, fresh)
+        protected = csrf_protect(checked) if protect else checked
 
         @csrf_exempt
         @wraps(view)
@@ -240,6 +444,7 @@ def _open_to(
             return _set_headers(admit(request) or _call_view(protected, request, *args, **kwargs))
 
         guarded.methods = allowed  # type: ignore[attr-defined]
+        guarded.fresh = fresh  # type: ignore[attr-defined]
         return guarded
 
     return decorate
@@ -250,3 +455,10 @@ def page(
 ) -> HttpResponse:
     """A page or part of one, under console/."""
     return render(request, f"console/{template}", context, status=status)
+
+
+def came_from(request: HttpRequest, otherwise: str) -> str:
+    """The page of ours that the person came from, where the browser says so; else `otherwise`."""
+    address = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
+    return address if address and is_ours else otherwise

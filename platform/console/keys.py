@@ -18,8 +18,10 @@ from console import labels
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm
 from tenants.accounts import keys, origins
+from tenants.accounts.networks import MAX_LENGTH as MAX_NETWORK
+from tenants.accounts.networks import MOST
 from tenants.accounts.origins import MAX_LENGTH
-from tenants.accounts.permissions import ADMIN, SCOPES
+from tenants.accounts.permissions import ADMIN, SCOPES, SEARCH
 from tenants.errors import Conflict, Invalid
 from tenants.events.services import record
 
@@ -31,7 +33,28 @@ LIFETIMES = (
 )
 
 
-class KeyForm(StyledForm):
+class LimitsForm(StyledForm):
+    """From where a key may be used, and how often. What is a network is for the service to say."""
+
+    networks = forms.CharField(
+        required=False,
+        max_length=MOST * (MAX_NETWORK + 2),
+        label=gettext_lazy("Networks, one a line"),
+        widget=forms.Textarea(
+            attrs={"rows": 2, "class": "mono", "spellcheck": "false", "placeholder": "192.0.2.0/24"}
+        ),
+    )
+    rate_per_minute = forms.IntegerField(
+        required=False, min_value=1, max_value=keys.MAX_RATE, label=gettext_lazy("Requests a minute")
+    )
+
+    @property
+    def limits(self) -> keys.KeyLimits:
+        given = self.cleaned_data
+        return keys.KeyLimits(given["networks"].split(), given["rate_per_minute"])
+
+
+class KeyForm(LimitsForm):
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=100,
@@ -40,11 +63,15 @@ class KeyForm(StyledForm):
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("Scopes"),
         choices=[(scope, labels.SCOPES[scope]) for scope in SCOPES],
+        # What most keys are for, and the least that they can do.
+        initial=[SEARCH],
         widget=forms.CheckboxSelectMultiple,
     )
     lifetime = forms.ChoiceField(
         choices=LIFETIMES, required=False, initial="90", label=gettext_lazy("Expires after")
     )
+
+    field_order = ("name", "scopes", "lifetime", "networks", "rate_per_minute")
 
     @property
     def expires_at(self) -> dt.datetime | None:
@@ -53,7 +80,7 @@ class KeyForm(StyledForm):
 
 
 OVERLAPS = (
-    (0, gettext_lazy("at once")),
+    (0, gettext_lazy("immediately")),
     (3600, gettext_lazy("after an hour")),
     (86400, gettext_lazy("after a day")),
     (7 * 86400, gettext_lazy("after 7 days")),
@@ -75,18 +102,45 @@ class OriginForm(StyledForm):
     )
 
 
-@needs(ADMIN, methods=("GET", "POST"))
+@needs(ADMIN, methods=("GET", "POST"), fresh=("POST",))
 def index(request: Request) -> HttpResponse:
     if request.method == "POST":
         return _create(request)
-    return _index(request, {"form": KeyForm()}, 200)
+    return _index(request, {"form": KeyForm(), "offered": "new" in request.GET}, 200)
 
 
 def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         rows = keys.list_keys()
-    listed = [{"key": key, "digest": digest, "state": _state(digest)} for key, digest in rows]
+    refused: LimitsForm | None = context.get("limits_form")
+    listed = [
+        _entry(key, digest, refused if context.get("limited") == key.id else None) for key, digest in rows
+    ]
     return page(request, "keys.html", {"keys": listed, "overlaps": OVERLAPS, **context}, status=status)
+
+
+def _entry(key: Any, digest: Any, refused: LimitsForm | None) -> dict[str, Any]:
+    kept = {"networks": "\n".join(digest.networks or []), "rate_per_minute": digest.rate_per_minute}
+    limits = refused or LimitsForm(initial=kept, prefix=str(key.id))
+    shown = {"key": key, "digest": digest, "state": _state(digest)}
+    return {**shown, "limits": limits, "open_limits": refused is not None}
+
+
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
+def limit(request: Request, key_id: uuid.UUID) -> HttpResponse:
+    form = LimitsForm(request.POST, prefix=str(key_id))
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                keys.limit_key(key_id=key_id, limits=form.limits)
+                details = {"networks": form.limits.networks, "rate_per_minute": form.limits.rate_per_minute}
+                record(actor=actor_of(request).label, verb="key.limited", target=str(key_id), details=details)
+        except Invalid as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The key’s limits were changed. They apply within a second."))
+            return redirect("console:keys")
+    return _index(request, {"form": KeyForm(), "limits_form": form, "limited": key_id}, 422)
 
 
 def _state(digest: Any) -> str:
@@ -108,6 +162,7 @@ def _create(request: Request) -> HttpResponse:
                 scopes=form.cleaned_data["scopes"],
                 created_by=request.user,
                 expires_at=form.expires_at,
+                limits=form.limits,
             )
             record(actor=actor_of(request).label, verb="key.created", target=str(key.id))
     except Invalid as error:
@@ -116,7 +171,7 @@ def _create(request: Request) -> HttpResponse:
     return _index(request, {"form": KeyForm(), "token": token, "created": key}, 201)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def rotate(request: Request, key_id: uuid.UUID) -> HttpResponse:
     """Not redirected, as the new secret exists only in this answer."""
     form = RotateForm(request.POST)
@@ -137,7 +192,7 @@ def revoke(request: Request, key_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         keys.revoke_key(key_id=key_id)
         record(actor=actor_of(request).label, verb="key.revoked", target=str(key_id))
-    messages.success(request, _("The key was revoked. It stops working at once."))
+    messages.success(request, _("The key was revoked. It stops working immediately."))
     return redirect("console:keys")
 
 

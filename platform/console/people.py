@@ -12,14 +12,16 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from console import labels
+from console import labels, narrowing
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm
+from console.narrowing import Choices, NarrowingForm
 from console.presenters import actor_names
 from tenants.accounts import keys, mail
-from tenants.accounts.models import ApiKey, Invitation, Membership
+from tenants.accounts.models import ApiKey, Invitation
 from tenants.accounts.operators import OPERATOR
-from tenants.accounts.permissions import ADMIN, ROLES, may_manage
+from tenants.accounts.permissions import ADMIN, may_manage
+from tenants.accounts.roles import list_roles, narrowing_of
 from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.events.models import AuditEvent
 from tenants.people import invitations, members
@@ -28,22 +30,27 @@ from tenants.people import invitations, members
 class RoleForm(StyledForm):
     """A role; only those are offered that the person may give, and the service refuses the others."""
 
-    role = forms.ChoiceField(
-        label=gettext_lazy("Role"), choices=[(r, labels.ROLES[r]) for r in ROLES], initial="editor"
-    )
+    role = forms.CharField(label=gettext_lazy("Role"), max_length=40, initial="editor", widget=forms.Select)
 
     def __init__(self, roles: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.offer_roles(roles)
+
+    def offer_roles(self, roles: list[str]) -> None:
         offered: Any = self.fields["role"].widget
-        offered.choices = [(role, labels.ROLES[role]) for role in roles]
+        offered.choices = [(role, labels.label_of(labels.ROLES, role)) for role in roles]
 
 
-class InviteForm(RoleForm):
+class InviteForm(RoleForm, NarrowingForm):
     email = forms.EmailField(
         label=gettext_lazy("E-mail"),
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "ann@example.org"}),
     )
     field_order = ("email", "role")
+
+    def __init__(self, roles: list[str], offered: tuple[Choices, Choices], *args: Any, **kwargs: Any) -> None:
+        NarrowingForm.__init__(self, offered, *args, **kwargs)
+        self.offer_roles(roles)
 
 
 # Verbs of the audit log under which an invitation becomes somebody's.
@@ -60,12 +67,16 @@ def index(request: Request) -> HttpResponse:
 def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         made = keys.live_keys_by_maker()
-        rows = [_row(request, member, made) for member in members.list_members()]
+        known = list_roles()
+        offered = [role.name for role in known if may_manage(request.workspace.role, role.name)]
+        rows = [_row(request, member, made, offered) for member in members.list_members()]
         waiting = _pending_invitations(request, list(invitations.list_invitations()))
+        choices = narrowing.offered()
     shown = {
         "rows": rows,
         "invitations": waiting,
-        "invite_form": InviteForm(_roles(request)),
+        "invite_form": InviteForm(offered, choices),
+        "roles": known,
         "by_mail": mail.configured(),
         "without_factor": sum(not row["second_factor"] for row in rows),
     }
@@ -85,35 +96,44 @@ def _pending_invitations(request: Request, waiting: list[Invitation]) -> list[di
         if actor.startswith(OPERATOR):
             who = _("Operator %(email)s") % {"email": actor.removeprefix(OPERATOR)}
         reach = may_manage(request.workspace.role, one.role)
-        shown.append({"invitation": one, "inviter": who, "reach": reach})
+        narrowed = one.datasets is not None or one.queues is not None
+        shown.append({"invitation": one, "inviter": who, "reach": reach, "narrowed": narrowed})
     return shown
 
 
-def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]]) -> dict[str, object]:
+def _row(
+    request: Request, member: Any, made: dict[uuid.UUID, list[ApiKey]], offered: list[str]
+) -> dict[str, object]:
     factor = getattr(member.user, "second_factor", None)
     reach = may_manage(request.workspace.role, member.role)
     return {
         "member": member,
-        "second_factor": factor is not None and factor.confirmed_at is not None,
+        "second_factor": member.has_passkey or (factor is not None and factor.confirmed_at is not None),
         "me": member.user_id == request.user.pk,
         "reach": reach,
-        "role_form": RoleForm(_roles(request), initial={"role": member.role}, prefix=str(member.user_id)),
+        "narrowed": narrowing_of(member) is not None,
+        "role_form": RoleForm(offered, initial={"role": member.role}, prefix=str(member.user_id)),
         "keys": made.get(member.user_id, []) if reach else [],
     }
 
 
 def _roles(request: Request) -> list[str]:
-    return [role for role in ROLES if may_manage(request.workspace.role, role)]
+    with request.workspace.open():
+        return [role.name for role in list_roles() if may_manage(request.workspace.role, role.name)]
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def invite(request: Request) -> HttpResponse:
     """Not redirected where there is a link: it exists only in this answer."""
-    form = InviteForm(_roles(request), request.POST)
+    with request.workspace.open():
+        form = InviteForm(_roles(request), narrowing.offered(), request.POST)
     if form.is_valid():
+        email, role = form.cleaned_data["email"], form.cleaned_data["role"]
         try:
             with request.workspace.open():
-                invited = invitations.invite(actor=actor_of(request), **form.cleaned_data)
+                invited = invitations.invite(
+                    actor=actor_of(request), email=email, role=role, to=form.narrowing
+                )
             return _invited(request, invited)
         except REFUSALS as error:
             form.refuse(error)
@@ -129,7 +149,7 @@ def _invited(request: Request, invited: invitations.Invited) -> HttpResponse:
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def renew_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
     """Not redirected where there is a link: it exists only in this answer."""
     try:
@@ -145,11 +165,11 @@ def renew_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse
 def revoke_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         invitations.revoke_invitation(actor=actor_of(request), invitation_id=invitation_id)
-    messages.success(request, _("The invitation was revoked. Its link opens nothing any more."))
+    messages.success(request, _("The invitation was revoked. Its link no longer works."))
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
     role = request.POST.get(f"{user_id}-role", "")
     try:
@@ -157,14 +177,15 @@ def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
             member = members.change_role(actor=actor_of(request), user_id=user_id, role=role)
         who = member.user.name or member.user.email
         messages.success(
-            request, _("%(who)s is %(role)s now.") % {"who": who, "role": labels.ROLES[member.role]}
+            request,
+            _("%(who)s is %(role)s now.") % {"who": who, "role": labels.label_of(labels.ROLES, member.role)},
         )
     except REFUSALS as error:
         messages.error(request, error.detail)
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def remove(request: Request, user_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
@@ -178,7 +199,7 @@ def remove(request: Request, user_id: uuid.UUID) -> HttpResponse:
     return redirect("console:people")
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def make_link(request: Request, user_id: uuid.UUID) -> HttpResponse:
     """Not redirected: the link exists only in this answer."""
     try:
@@ -191,7 +212,7 @@ def make_link(request: Request, user_id: uuid.UUID) -> HttpResponse:
     return _index(request, {"link": link, "link_for": user.email, "link_kind": "password"}, 201)
 
 
-@needs(ADMIN, methods=("POST",))
+@needs(ADMIN, methods=("POST",), fresh=("POST",))
 def ask_second_factor(request: Request) -> HttpResponse:
     required = request.POST.get("required") == "yes"
     with request.workspace.open():

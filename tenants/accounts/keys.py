@@ -18,12 +18,16 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
-from tenants.accounts.permissions import SCOPES, scopes_of
+from tenants.accounts.networks import admits, are_inside, read_networks
+from tenants.accounts.permissions import SCOPES
+from tenants.accounts.roles import narrowing_of, scopes_in
+from tenants.accounts.security import security_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, MissingScope, NotAllowed, NotFound
 from tenants.scope import current_tenant_id, tenant_scope
@@ -33,6 +37,15 @@ CACHE_S = 60
 RECENT_S = 1.0
 MAX_RECENT = 10_000
 MAX_OVERLAP_S = 7 * 24 * 3600
+MAX_RATE = 1_000_000
+
+
+@dataclass(frozen=True)
+class KeyLimits:
+    """From where a key may be used (none: from anywhere) and how often a minute (None: as its tenant may)."""
+
+    networks: list[str]
+    rate_per_minute: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,15 @@ class KeyRecord:
     tenant_state: str
     rate_per_minute: int | None
     request_limit: float | None
+    # Both have to admit the address that asks; and requests a minute of this key alone.
+    tenant_networks: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    key_rate: int | None = None
+    # From when on (seconds of the epoch) its tenant may only be read.
+    trial_ends_at: float | None = None
+
+    def admits(self, address: str) -> bool:
+        return admits(self.tenant_networks, address) and admits(self.networks, address)
 
 
 def create_key(
@@ -59,14 +81,18 @@ def create_key(
     expires_at: dt.datetime | None = None,
     token: str | None = None,
     within: Iterable[str] | None = None,
+    limits: KeyLimits | None = None,
+    inside: Iterable[str] = (),
 ) -> tuple[ApiKey, str]:
     """A key for the active tenant and its token, which is shown once and kept nowhere.
 
-    `within` are the scopes of the key that asks for it, if a key does. Raises Invalid for an unknown scope or an expiry
-    in the past, NotAllowed if the maker's role does not reach so far, MissingScope if the key's scopes do not.
+    `within` are the scopes, and `inside` the networks, of the key that asks for it, if a key does. Raises Invalid for
+    an unknown scope, an expiry in the past or limits that cannot be, NotAllowed if the maker's role does not reach so
+    far or the key's networks do not, MissingScope if the key's scopes do not.
     """
     _check(scopes, expires_at)
     _check_within(scopes, within)
+    limits = _checked_limits(limits or KeyLimits(list(inside)), inside)
     prefix, secret = token.split(".") if token else (f"cl{secrets.token_hex(5)}", secrets.token_urlsafe(32))
     with tenant_scope(current_tenant_id()):
         _check_maker(created_by, scopes)
@@ -78,6 +104,8 @@ def create_key(
             key_id=key.id,
             scopes=sorted(set(scopes)),
             expires_at=expires_at,
+            networks=limits.networks or None,
+            rate_per_minute=limits.rate_per_minute,
         )
     return key, f"{prefix}.{secret}"
 
@@ -96,8 +124,10 @@ def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
     # Whom a removal or a change of role has just passed makes no key that would stay.
     lock_members()
     member = Membership.objects.filter(tenant=current_tenant_id(), user=maker).first()
-    if member is None or not scopes_of(member.role).issuperset(scopes):
+    if member is None or not scopes_in(member.tenant_id, member.role).issuperset(scopes):
         raise NotAllowed(_("A key cannot do more than the person who makes it."))
+    if narrowing_of(member) is not None:
+        raise NotAllowed(_("A key sees the whole workspace, and you see chosen datasets and queues only."))
 
 
 def _check_within(scopes: Iterable[str], within: Iterable[str] | None) -> None:
@@ -109,6 +139,34 @@ def _check_within(scopes: Iterable[str], within: Iterable[str] | None) -> None:
             % {"scopes": ", ".join(lacking)},
             scope=lacking[0],
         )
+
+
+def _checked_limits(limits: KeyLimits, inside: Iterable[str]) -> KeyLimits:
+    """Else a key that leaked would make itself one that works elsewhere, too."""
+    rate = limits.rate_per_minute
+    if rate is not None and not 1 <= rate <= MAX_RATE:
+        raise Invalid(_("1 to %(most)s requests a minute.") % {"most": MAX_RATE}, pointer="/rate_per_minute")
+    networks = read_networks(limits.networks)
+    _check_inside(networks, inside)
+    return KeyLimits(networks, rate)
+
+
+def _check_inside(networks: Iterable[str], inside: Iterable[str]) -> None:
+    if not are_inside(networks, inside):
+        raise NotAllowed(_("A key makes and changes only keys whose networks are inside its own."))
+
+
+def limit_key(*, key_id: uuid.UUID, limits: KeyLimits, inside: Iterable[str] = ()) -> ApiKey:
+    """Say from where a key may be used and how often. Raises NotFound, Invalid, NotAllowed."""
+    with tenant_scope(current_tenant_id()):
+        key = get_key(key_id)
+        checked = _checked_limits(limits, inside)
+        row = KeyDigest.objects.select_for_update().get(key_id=key.id)
+        _check_inside(row.networks or [], inside)
+        row.networks, row.rate_per_minute = checked.networks or None, checked.rate_per_minute
+        row.save(update_fields=["networks", "rate_per_minute"])
+        transaction.on_commit(lambda: forget(key.prefix))
+    return key
 
 
 def _digest(secret: str) -> bytes:
@@ -126,8 +184,12 @@ def get_key(key_id: uuid.UUID | None) -> ApiKey:
     """The active tenant's key. Raises NotFound."""
     key = ApiKey.objects.filter(pk=key_id).first()
     if key is None:
-        raise NotFound(_("There is no such key."))
+        raise NotFound(_("This key does not exist."))
     return key
+
+
+def digest_of(key: ApiKey) -> KeyDigest:
+    return KeyDigest.objects.get(key_id=key.id)
 
 
 def rotate_key(
@@ -136,11 +198,13 @@ def rotate_key(
     overlap_s: int,
     created_by: User | None = None,
     within: Iterable[str] | None = None,
+    inside: Iterable[str] = (),
 ) -> tuple[ApiKey, str]:
-    """A new key with the name, scopes and lifetime of this one, which ends after `overlap_s` seconds.
+    """A new key with the name, scopes, limits and lifetime of this one, which ends after `overlap_s` seconds.
 
-    `within` are the scopes of the key that asks, if a key does. Raises NotFound, Invalid for an overlap that is not 0
-    to 7 days, Conflict for a key that has ended, MissingScope for one that can do more than the key that asks.
+    `within` are the scopes, and `inside` the networks, of the key that asks, if a key does. Raises NotFound, Invalid
+    for an overlap that is not 0 to 7 days, Conflict for a key that has ended, MissingScope or NotAllowed for one that
+    can do more than the key that asks.
     """
     now = timezone.now()
     with tenant_scope(current_tenant_id()):
@@ -160,14 +224,17 @@ def rotate_key(
             name=old.name,
             scopes=row.scopes,
             created_by=created_by,
-            expires_at=_renewed(row.expires_at, now - old.created_at) if row.expires_at else None,
+            limits=KeyLimits(row.networks or [], row.rate_per_minute),
+            inside=inside,
+            expires_at=renewed(row.expires_at, now - old.created_at) if row.expires_at else None,
         )
         _end_in(row, now, overlap_s)
     forget(old.prefix)
     return made
 
 
-def _renewed(end: dt.datetime, by: dt.timedelta) -> dt.datetime:
+def renewed(end: dt.datetime, by: dt.timedelta) -> dt.datetime:
+    """The end of a successor: as long after the old one's as that has lasted."""
     try:
         return end + by
     except OverflowError:
@@ -227,11 +294,20 @@ def forget(prefix: str) -> None:
     _recent.pop(prefix, None)
     # With Valkey away nothing is cached either; entries written before it left expire by themselves.
     with contextlib.suppress(Unavailable):
-        client().set(_cache_key(prefix), b"{}", ex=CACHE_S)
+        client().set(cache_key(prefix), b"{}", ex=CACHE_S)
+        # Where the release before looks, as long as it runs beside this one.
+        client().set(f"key:{prefix}", b"{}", ex=CACHE_S)
 
 
-def _cache_key(prefix: str) -> str:
-    return f"key:{prefix}"
+def forget_tenant(tenant_id: uuid.UUID) -> None:
+    """Make every process look all keys of a tenant up anew."""
+    for prefix in KeyDigest.objects.filter(tenant=tenant_id).values_list("prefix", flat=True):
+        forget(prefix)
+
+
+def cache_key(prefix: str) -> str:
+    """By the shape of what lies there: the release before does not know networks."""
+    return f"key:2:{prefix}"
 
 
 # By prefix: until when it counts, and the record. Reading and writing one entry is atomic.
@@ -255,19 +331,19 @@ def look_up(prefix: str, cached: bytes | None) -> KeyRecord | None:
     """The key with this prefix, from the cached bytes if they hold one, else from the database."""
     if cached and cached != b"{}":
         fields = json.loads(cached)
-        return KeyRecord(**{**fields, "scopes": tuple(fields["scopes"])})
+        listed = {name: tuple(fields[name]) for name in ("scopes", "tenant_networks", "networks")}
+        return KeyRecord(**{**fields, **listed})
     record = _from_database(prefix)
     if record is not None and cached is None:
         with contextlib.suppress(Unavailable):
-            client().set(_cache_key(prefix), json.dumps(record.__dict__), ex=CACHE_S, nx=True)
+            client().set(cache_key(prefix), json.dumps(record.__dict__), ex=CACHE_S, nx=True)
     return record
 
 
 def _from_database(prefix: str) -> KeyRecord | None:
-    row = KeyDigest.objects.select_related("tenant__plan").filter(prefix=prefix).first()
+    row = KeyDigest.objects.select_related("tenant__plan", "tenant__security").filter(prefix=prefix).first()
     if row is None:
         return None
-    KeyDigest.objects.filter(pk=row.pk).update(last_used_at=timezone.now())
     return KeyRecord(
         prefix=row.prefix,
         digest=bytes(row.digest).hex(),
@@ -279,7 +355,16 @@ def _from_database(prefix: str) -> KeyRecord | None:
         tenant_state=row.tenant.state,
         rate_per_minute=row.tenant.rate_per_minute,
         request_limit=row.tenant.limits.get("requests"),
+        tenant_networks=tuple(security_of(row.tenant).allowed_networks or ()),
+        networks=tuple(row.networks or ()),
+        key_rate=row.rate_per_minute,
+        trial_ends_at=row.tenant.trial_ends_at.timestamp() if row.tenant.trial_ends_at else None,
     )
+
+
+def note_use(prefix: str, address: str) -> None:
+    """Keep when and from where a key was used last. Called where it was looked up in the database: once a minute."""
+    KeyDigest.objects.filter(pk=prefix).update(last_used_at=timezone.now(), last_address=address[:45])
 
 
 def matches(record: KeyRecord, secret: str) -> bool:

@@ -1,42 +1,32 @@
-"""Letters to people. Sent by a worker, which makes the link itself: no token passes through the queue."""
+"""Letters to people, in their language. Sent by a worker, which makes the link itself: no token passes through the
+queue.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
 import uuid
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from celery import current_app
 from django.conf import settings
-from django.core.mail import send_mail
+from django.core.mail import send_mail, send_mass_mail
 from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from tenants.accounts.models import Membership, User
+from tenants.accounts.permissions import ADMIN, ROLES
 
 log = logging.getLogger(__name__)
 
 QUEUE = "system"
 # Until a queue of RabbitMQ whose node died has another leader.
 AGAIN = {"max_retries": 2, "interval_start": 0.5, "interval_step": 0.5, "interval_max": 1}
-
-INVITATION = """\
-{inviter} invites you to work with the workspace {workspace} in Crosslight.
-
-To accept, open this link until {until} (UTC):
-
-{link}
-
-If you do not know them, do nothing: without the link nothing happens.
-"""
-
-RESET = """\
-Somebody, hopefully you, asked for a new password for this address at {site}.
-
-To choose one, open this link within {hours} hours. It works once and ends all your sessions:
-
-{link}
-
-If it was not you, do nothing: your password stays as it is.
-"""
 
 
 def configured() -> bool:
@@ -70,25 +60,65 @@ def send(task: str, *arguments: str) -> None:
         log.warning("the broker did not take a letter", exc_info=True)
 
 
+def in_language(code: str) -> AbstractContextManager[None]:
+    """In which texts are put together while the block runs: English where the code is none of the pages' languages."""
+    return override(code if code in dict(settings.LANGUAGES) else "en")
+
+
+def remember_language(user: User, code: str) -> None:
+    """Have letters to the person written in this language of the pages from now on."""
+    if user.language != code and code in dict(settings.LANGUAGES):
+        user.language = code
+        user.save(update_fields=["language"])
+
+
+def admins_of(tenant_id: uuid.UUID) -> QuerySet[User]:
+    """Who administers the workspace by a built-in role and may sign in."""
+    roles = [role for role, scopes in ROLES.items() if ADMIN in scopes]
+    people = Membership.objects.filter(tenant=tenant_id, role__in=roles).values("user")
+    return User.objects.filter(pk__in=people, is_active=True).order_by("email")
+
+
+def send_to_each(users: Iterable[User], write: Callable[[], tuple[str, str]]) -> None:
+    """Subject and text as `write` puts them together in the language of each.
+
+    Over one connection, opened before the first: a try that fails has mailed nobody yet.
+    """
+    letters = []
+    for user in users:
+        with in_language(user.language):
+            subject, text = write()
+        letters.append((subject, text, None, [user.email]))
+    send_mass_mail(letters)
+
+
 def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datetime, link: str) -> None:
-    text = INVITATION.format(
-        inviter=_single_line(inviter),
-        workspace=_single_line(workspace),
-        until=f"{until:%Y-%m-%d %H:%M}",
-        link=link,
-    )
-    send_mail("You are invited to Crosslight", text, None, [email])
+    """Who is invited may have an account, and so a language. Without an inviter the administration invites."""
+    known = User.objects.filter(email=email).values_list("language", flat=True).first()
+    with in_language(known or ""):
+        text = _(
+            "%(inviter)s invites you to work with the workspace %(workspace)s in Crosslight.\n\nTo accept, open this "
+            "link until %(until)s (UTC):\n\n%(link)s\n\nIf you do not know them, do nothing: without the link nothing "
+            "happens."
+        ) % {
+            "inviter": one_line(inviter) or _("The administration"),
+            "workspace": one_line(workspace),
+            "until": f"{until:%Y-%m-%d %H:%M}",
+            "link": link,
+        }
+        send_mail(_("You are invited to Crosslight"), text, None, [email])
 
 
-def send_reset(*, email: str, hours: int, link: str) -> None:
-    send_mail(
-        "A new password for Crosslight",
-        RESET.format(site=settings.BASE_URL, hours=hours, link=link),
-        None,
-        [email],
-    )
+def send_reset(*, user: User, hours: int, link: str) -> None:
+    with in_language(user.language):
+        text = _(
+            "A new password for this address at %(site)s was requested, hopefully by you.\n\nTo choose one, open this "
+            "link within %(hours)s hours. It works once and ends all your sessions:\n\n%(link)s\n\nIf it was not you, "
+            "do nothing: your password stays as it is."
+        ) % {"site": settings.BASE_URL, "hours": hours, "link": link}
+        send_mail(_("A new password for Crosslight"), text, None, [user.email])
 
 
-def _single_line(text: str) -> str:
+def one_line(text: str, most: int = 100) -> str:
     """What a person typed, as part of one line: it must not look like a paragraph of ours."""
-    return " ".join(text.split())[:100]
+    return " ".join(text.split())[:most]

@@ -6,14 +6,29 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from ml.normalization import normalize
-from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct
-from tenants.accounts.permissions import ROLES
+from tenants.accounts.operator_models import (
+    Acting,
+    FeatureFlag,
+    FlagTenant,
+    OperatorAct,
+    OperatorRequest,
+)
+from tenants.accounts.self_service_models import Letter, PlanRequest, SignUp
+from tenants.accounts.sign_on_models import (
+    IdentityProvider,
+    SignOnConnection,
+    SignOnDomain,
+    SignOnIdentity,
+    SignOnRequest,
+    UsedAssertion,
+)
 from tenants.scope import TenantModel
 
 RESOURCES = ("requests", "assets", "bytes", "vectors", "generations", "cpu_s", "gpu_s")
@@ -30,6 +45,10 @@ class Plan(models.Model):
     name = models.CharField(max_length=100)
     limits = models.JSONField(default=dict)
     rate_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    # A trial: a tenant that is put on it may only read so many days later (`trials`). None: it has no end.
+    trial_days = models.PositiveIntegerField(null=True, blank=True)
+    # Members who ask for more may choose it.
+    offered = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "plan"
@@ -51,6 +70,13 @@ class Tenant(models.Model):
     requires_second_factor = models.BooleanField(default=False)
     # Where this tenant differs from its plan: a resource, or RATE, to its ceiling; None for no ceiling.
     exceptions = models.JSONField(default=dict, blank=True)
+    # Whether what it generates shows an icon and begins with a spoken notice; None: as the installation has it.
+    generated_icon = models.BooleanField(null=True, blank=True)
+    generated_notice = models.BooleanField(null=True, blank=True)
+    # From then on it may only be read (`trials`); None: its plan has no end.
+    trial_ends_at = models.DateTimeField(null=True, blank=True)
+    # Its owner closes it: from then on it is erased, unless that is taken back.
+    closes_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -73,6 +99,24 @@ class Tenant(models.Model):
     def rate_per_minute(self) -> int | None:
         """Requests a minute; None for no limit."""
         return self.exceptions.get(RATE, self.plan.rate_per_minute)
+
+
+class TenantSecurity(models.Model):
+    """What a tenant asks of those who come in; no row: what the installation asks (global: read before any scope).
+
+    Limits can only be stricter than the installation's (`tenants.accounts.security`).
+    """
+
+    tenant = models.OneToOneField(Tenant, primary_key=True, on_delete=models.CASCADE, related_name="security")
+    session_idle_minutes = models.PositiveIntegerField(null=True, blank=True)
+    session_max_minutes = models.PositiveIntegerField(null=True, blank=True)
+    # From where people and keys come in (`networks`); None, or none of them: from anywhere.
+    allowed_networks = models.JSONField(null=True, blank=True)
+    # Operators act in it, or take its data out, only after an owner has approved (`tenants.people.approvals`).
+    operator_approval = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        db_table = "tenant_security"
 
 
 class UserManager(BaseUserManager["User"]):
@@ -102,6 +146,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=150, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    # In which the person used the console last, for letters; empty: not known.
+    language = models.CharField(max_length=10, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -118,12 +164,37 @@ class Membership(models.Model):
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    # A built-in one, or a CustomRole of the tenant.
+    role = models.CharField(max_length=40)
+    # An owner with a second factor may use the password although single sign-on is enforced.
+    break_glass = models.BooleanField(default=False, db_default=False)
+    # What the person sees of the tenant (`roles.narrowing_of`); None: all of it.
+    datasets = ArrayField(models.UUIDField(), null=True)
+    queues = ArrayField(models.CharField(max_length=100), null=True)
+    # The person does not want to be told any more how to begin here.
+    checklist_dismissed = models.BooleanField(default=False, db_default=False)
+    # The person's single keys in the console (`tenants.people.shortcuts`); None: those that everybody begins with.
+    shortcuts = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         db_table = "membership"
         constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="membership_once")]
+
+
+class CustomRole(models.Model):
+    """A role that a tenant made (global: read at log-in; every read names the tenant)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=40)
+    description = models.CharField(max_length=300, blank=True, default="")
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "custom_role"
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="custom_role_once")]
 
 
 class Invitation(models.Model):
@@ -132,7 +203,11 @@ class Invitation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
     email = models.EmailField()
-    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    # A built-in one, or a CustomRole of the tenant.
+    role = models.CharField(max_length=40)
+    # What they will see of the tenant, as in `Membership`.
+    datasets = ArrayField(models.UUIDField(), null=True)
+    queues = ArrayField(models.CharField(max_length=100), null=True)
     digest = models.BinaryField(max_length=32, unique=True)
     invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     # Made by an operator who acts in the tenant; it is over when that is.
@@ -167,6 +242,17 @@ class Session(AbstractBaseSession):
     device = models.CharField(max_length=300, blank=True)
     address = models.CharField(max_length=45, blank=True)
     seen_at = models.DateTimeField(default=timezone.now)
+    # When its person signed in; None in rows that the release before made.
+    signed_in_at = models.DateTimeField(null=True, blank=True)
+    # By which single sign-on it was opened; it opens that one's tenant alone. A row that is gone opens none.
+    connection = models.ForeignKey(
+        SignOnConnection,
+        null=True,
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
 
     class Meta(AbstractBaseSession.Meta):
         abstract = False
@@ -187,8 +273,26 @@ class SecondFactor(models.Model):
         db_table = "second_factor"
 
 
+class Passkey(models.Model):
+    """A person's key pair in an authenticator (global: looked up before anybody is known). Only the public half."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="passkeys")
+    name = models.CharField(max_length=100)
+    credential_id = models.BinaryField(max_length=1023, unique=True)
+    public_key = models.BinaryField()
+    # As the authenticator counts; those that are synchronised between devices say 0 for ever.
+    sign_count = models.BigIntegerField(default=0)
+    transports = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "passkey"
+
+
 class RecoveryCode(models.Model):
-    """A code that stands in once for the authenticator app (global). Using it deletes the row."""
+    """A code that stands in once for the authenticator app or the passkeys (global). Using it deletes the row."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="recovery_codes")
     digest = models.BinaryField(max_length=32)
@@ -219,7 +323,12 @@ class KeyDigest(models.Model):
     scopes = models.JSONField(default=list)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # To the minute, and from which address.
     last_used_at = models.DateTimeField(null=True, blank=True)
+    last_address = models.CharField(max_length=45, null=True, blank=True)  # noqa: DJ001  # absent in the release before
+    # From where it may be used (`networks`), and how often beside the tenant's own rate; None: as its tenant may.
+    networks = models.JSONField(null=True, blank=True)
+    rate_per_minute = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         db_table = "key_digest"
@@ -240,6 +349,44 @@ class InstallationSecret(models.Model):
 
     class Meta:
         db_table = "installation_secret"
+
+
+class DataKey(models.Model):
+    """A key that seals what one tenant has, wrapped under a master key (global; `tenants.accounts.keyring`).
+
+    `owner` is a tenant's id, or None for the installation's own. No foreign key: that a key was destroyed is remembered
+    when the tenant is gone.
+    """
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        # Opens what it sealed; seals nothing.
+        RETIRED = "retired"
+        DESTROYED = "destroyed"
+
+    id = models.UUIDField(primary_key=True)
+    owner = models.UUIDField(null=True, blank=True)
+    version = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    wrapped = models.BinaryField()
+    # Under which master key; an ARN where that is a KMS's.
+    master_id = models.CharField(max_length=300)
+    created_at = models.DateTimeField(auto_now_add=True)
+    destroyed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "data_key"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "version"], name="data_key_version", nulls_distinct=False
+            ),
+            models.UniqueConstraint(
+                fields=["owner"],
+                condition=models.Q(state="active"),
+                name="data_key_active",
+                nulls_distinct=False,
+            ),
+        ]
 
 
 class AllowedOrigin(TenantModel):
@@ -301,20 +448,34 @@ __all__ = [
     "Acting",
     "AllowedOrigin",
     "ApiKey",
+    "CustomRole",
+    "DataKey",
     "FeatureFlag",
     "FlagTenant",
+    "IdentityProvider",
     "InstallationSecret",
     "Invitation",
     "KeyDigest",
+    "Letter",
     "Membership",
     "OperatorAct",
+    "OperatorRequest",
+    "Passkey",
     "Plan",
+    "PlanRequest",
     "QuotaCounter",
     "RecoveryCode",
     "Reservation",
     "SecondFactor",
     "Session",
+    "SignOnConnection",
+    "SignOnDomain",
+    "SignOnIdentity",
+    "SignOnRequest",
+    "SignUp",
     "Tenant",
+    "TenantSecurity",
     "UsageDay",
+    "UsedAssertion",
     "User",
 ]

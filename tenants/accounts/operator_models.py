@@ -32,8 +32,8 @@ class Acting(models.Model):
     """An operator works in a tenant for a while, in one session; what they do there is logged as theirs."""
 
     class Access(models.TextChoices):
-        READ = "read", _("Look only")
-        FULL = "full", _("Look and change")
+        READ = "read", _("View only")
+        FULL = "full", _("View and change")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey("accounts.Tenant", on_delete=models.CASCADE, related_name="+")
@@ -55,11 +55,49 @@ class Acting(models.Model):
         return self.ended_at is not None or self.until <= timezone.now()
 
 
+class OperatorRequest(models.Model):
+    """What an operator asks a tenant for that wants to be asked, and its answer (global; every read names the tenant).
+
+    Once approved the operator may act until `until`, unless it is revoked.
+    """
+
+    class Answer(models.TextChoices):
+        APPROVED = "approved"
+        DENIED = "denied"
+        REVOKED = "revoked"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.CASCADE, related_name="+")
+    operator = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
+    access = models.CharField(max_length=4, choices=Acting.Access.choices)
+    reason = models.CharField(max_length=300)
+    minutes = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Until when it can be answered, and then until when it holds.
+    until = models.DateTimeField()
+    answer = models.CharField(max_length=8, choices=Answer.choices, blank=True, default="")
+    # In the words of the tenant's audit log.
+    answered_by = models.CharField(max_length=100, blank=True, default="")
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "operator_request"
+        indexes = [models.Index(fields=["tenant", "-id"], name="operator_request_of_tenant")]
+
+    @property
+    def state(self) -> str:
+        """pending, approved, denied, revoked, or expired: not answered in time, or its time has passed."""
+        over = self.until <= timezone.now()
+        if self.answer in ("", self.Answer.APPROVED) and over:
+            return "expired"
+        return self.answer or "pending"
+
+
 class FeatureFlag(models.Model):
     """How a flag that the code knows is set here; where there is no row, the flag has its default."""
 
     class State(models.TextChoices):
-        ON = "on", _("On for everybody")
+        ON = "on", _("On for everyone")
         SOME = "some", _("On for some")
         OFF = "off", _("Off")
 

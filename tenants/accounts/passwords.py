@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_noop
 
 from tenants.accounts import links, mail, sessions
 from tenants.accounts.models import Membership, User
+from tenants.accounts.password_rules import why_guessable
 from tenants.accounts.permissions import MANAGES
 from tenants.errors import Invalid, NotFound
 
@@ -39,10 +41,15 @@ class ResetTokens(PasswordResetTokenGenerator):
 tokens = ResetTokens()
 
 
-def check(password: str, user: User | None = None) -> None:
-    """Raises Invalid, in the validators' words, for a password that is too easy to guess."""
+def check(password: str, user: User | None = None, workspaces: Iterable[str] = ()) -> None:
+    """Raises Invalid, in the validators' words, for a password that is too short or too easy to guess.
+
+    `workspaces` are names of those that the person will belong to; those of now are known.
+    """
     try:
         validate_password(password, user)
+        if reason := why_guessable(password, workspaces):
+            raise ValidationError(_(reason))
     except ValidationError as error:
         raise Invalid(" ".join(error.messages), pointer="/password") from error
 
@@ -65,7 +72,7 @@ def mail_reset_link(*, email: str) -> None:
     user = User.objects.filter(email=User.objects.normalize_email(email), is_active=True).first()
     if user is not None:
         hours = settings.PASSWORD_RESET_TIMEOUT // 3600
-        mail.send_reset(email=user.email, hours=hours, link=reset_link(user))
+        mail.send_reset(user=user, hours=hours, link=reset_link(user))
 
 
 def find_by_token(token: str) -> User:

@@ -1,4 +1,7 @@
-"""Who may do what: one table. Roles are for people, scopes for API keys; a role is a set of scopes."""
+"""Who may do what: one table. Roles are for people, scopes for API keys; a role is a set of scopes.
+
+Tenants make roles besides these (`tenants.accounts.roles`), which are sets of GRANTABLE scopes and never manage people.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,15 @@ ROLES: dict[str, frozenset[str]] = {
     "reviewer": frozenset({READ, SEARCH, MODERATE}),
     "viewer": frozenset({READ, SEARCH}),
 }
+
+# What roles that a tenant makes may hold: administration stays with owners and admins.
+GRANTABLE = tuple(scope for scope in SCOPES if scope != ADMIN)
+
+# What members who see chosen datasets and queues do in them, whatever more their role holds.
+NARROWABLE = frozenset({READ, SEARCH, MODERATE})
+
+# What a workspace whose trial has ended refuses, but for looking, deleting and stopping.
+ADDS = frozenset({WRITE, TRAIN, MODERATE, GENERATE})
 
 # Whose roles a role may give, change and take away. The others may not touch any.
 MANAGES: dict[str, frozenset[str]] = {
@@ -40,10 +52,10 @@ class Actor:
 
 
 def may_manage(role: str, other: str) -> bool:
-    """Whether people with `role` decide who has the role `other`."""
-    return other in MANAGES.get(role, frozenset())
+    """Whether people with `role` decide who has the role `other`, built in or a tenant's own."""
+    return role in MANAGES and (other in MANAGES[role] or other not in ROLES)
 
 
 def scopes_of(role: str) -> frozenset[str]:
-    """The scopes of a role; an unknown role has none."""
+    """The scopes of a built-in role; every other one has none here (`roles.scopes_in` knows a tenant's own)."""
     return ROLES.get(role, frozenset())

@@ -14,14 +14,15 @@ import time
 
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
-from tenants.accounts.models import RecoveryCode, SecondFactor, User
-from tenants.accounts.vault import InvalidToken, vault
+from tenants.accounts import installation_secrets, vault
+from tenants.accounts.installation_secrets import SecretSealed
+from tenants.accounts.models import Passkey, RecoveryCode, SecondFactor, User
+from tenants.accounts.vault import InvalidToken
 from tenants.errors import Conflict, Invalid
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,11 @@ WRONG = gettext_noop(
 
 
 def is_on(user: User) -> bool:
+    """Whether the person has more than a password: an app, or a passkey."""
+    return app_is_on(user) or Passkey.objects.filter(user=user).exists()
+
+
+def app_is_on(user: User) -> bool:
     return SecondFactor.objects.filter(user=user, confirmed_at__isnull=False).exists()
 
 
@@ -48,14 +54,14 @@ def forget_begun(user: User) -> None:
 
 def begin(user: User) -> str:
     """The `otpauth://` address for the person's app; the same until it is confirmed. Raises Conflict if it is on."""
-    fresh = vault(PURPOSE).encrypt(secrets.token_bytes(SECRET_BYTES))
+    fresh = vault.seal(secrets.token_bytes(SECRET_BYTES), purpose=PURPOSE, owner=None)
     factor, _ = SecondFactor.objects.get_or_create(user=user, defaults={"sealed_secret": fresh})
     if factor.confirmed_at is not None:
         raise Conflict(gettext("Two-factor sign-in is on already."))
     try:
         return _totp(factor).get_provisioning_uri(user.email, ISSUER)
     except InvalidToken:
-        # Sealed under an older SECRET_KEY, and of no use to anybody yet.
+        # Sealed under a key that is not here, and of no use to anybody yet.
         factor.delete()
         return begin(user)
 
@@ -77,13 +83,16 @@ def confirm(*, user: User, code: str) -> list[str]:
 def verify(*, user: User, code: str) -> bool:
     """Whether this is the app's code now, or an unused recovery code. Either works once."""
     factor = SecondFactor.objects.filter(user=user, confirmed_at__isnull=False).first()
-    if factor is None:
-        return False
-    step = _matching_step(factor, code)
+    step = _matching_step(factor, code) if factor else None
     if step is not None:
         newer = SecondFactor.objects.filter(user=user, last_step__lt=step)
         return newer.update(last_step=step) == 1
-    return RecoveryCode.objects.filter(user=user, digest=_recovery_digest(user, code)).delete()[0] == 1
+    try:
+        digest = _recovery_digest(user, code)
+    except SecretSealed as error:
+        log.error("recovery codes cannot be checked: %s", error.detail)
+        return False
+    return RecoveryCode.objects.filter(user=user, digest=digest).delete()[0] == 1
 
 
 @transaction.atomic
@@ -99,9 +108,17 @@ def renew_recovery_codes(*, user: User) -> list[str]:
 
 @transaction.atomic
 def turn_off(*, user: User) -> bool:
-    """Forget app and recovery codes; False if there were none."""
-    RecoveryCode.objects.filter(user=user).delete()
+    """Forget the app, and the recovery codes unless they stand in for a passkey; False if there was no app."""
+    if not Passkey.objects.filter(user=user).exists():
+        RecoveryCode.objects.filter(user=user).delete()
     return SecondFactor.objects.filter(user=user).delete()[0] == 1
+
+
+@transaction.atomic
+def forget_all(*, user: User) -> bool:
+    """For somebody who lost everything: app, passkeys and recovery codes; False if there were none."""
+    passkeys = Passkey.objects.filter(user=user).delete()[0]
+    return turn_off(user=user) or passkeys > 0
 
 
 def required_by(user: User) -> list[str]:
@@ -118,7 +135,7 @@ def _matching_step(factor: SecondFactor, code: str) -> int | None:
     try:
         totp, now = _totp(factor), int(time.time()) // STEP_S
     except InvalidToken:
-        log.error("a second factor was sealed under another SECRET_KEY; an operator has to forget it")
+        log.error("a second factor was sealed under a key that is not here; an operator has to forget it")
         return None
     for step in (now + drift for drift in DRIFT_STEPS):
         if hmac.compare_digest(totp.generate(step * STEP_S), typed.encode()) and step > factor.last_step:
@@ -127,7 +144,7 @@ def _matching_step(factor: SecondFactor, code: str) -> int | None:
 
 
 def _totp(factor: SecondFactor) -> TOTP:
-    secret = vault(PURPOSE).decrypt(bytes(factor.sealed_secret))
+    secret = vault.unseal(bytes(factor.sealed_secret), purpose=PURPOSE, owner=None)
     # SHA-1 is what authenticator apps understand; HMAC does not rest on what is broken in it.
     return TOTP(secret, DIGITS, SHA1(), STEP_S)  # noqa: S303
 
@@ -139,4 +156,4 @@ def _new_recovery_code() -> str:
 
 def _recovery_digest(user: User, code: str) -> bytes:
     letters = "".join(sign for sign in code.lower() if sign.isalnum())
-    return hmac.digest(settings.SECRET_KEY.encode(), f"{user.pk}\0{letters}".encode(), "sha256")
+    return hmac.digest(installation_secrets.lasting_secret(), f"{user.pk}\0{letters}".encode(), "sha256")

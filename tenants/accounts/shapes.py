@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Annotated
 
-from tenants.accounts.permissions import ROLES, SCOPES
+from tenants.accounts.permissions import SCOPES
 from tenants.shapes import Choices, Doc, Shape
 
 
@@ -16,7 +17,10 @@ class Key(Shape, kw_only=True):
     scopes: list[Annotated[str, Choices(SCOPES)]]
     created_at: dt.datetime
     expires_at: dt.datetime | None
-    last_used_at: dt.datetime | None
+    last_used_at: Annotated[dt.datetime | None, Doc("To the minute.")]
+    last_address: Annotated[str | None, Doc("From where it was used last.")]
+    networks: Annotated[list[str], Doc("From where it may be used; empty: from where its tenant may.")]
+    rate_per_minute: Annotated[int | None, Doc("Of this key alone; null: as its tenant may.")]
     revoked_at: dt.datetime | None
 
 
@@ -28,7 +32,7 @@ class Member(Shape, kw_only=True):
     id: str
     email: str
     name: str
-    role: Annotated[str, Choices(list(ROLES))]
+    role: Annotated[str, Doc("Built in (owner, admin, editor, reviewer, viewer), or one of `/roles`.")]
     second_factor: bool
     since: dt.datetime
 
@@ -36,7 +40,7 @@ class Member(Shape, kw_only=True):
 class Invitation(Shape, kw_only=True):
     id: str
     email: str
-    role: Annotated[str, Choices(list(ROLES))]
+    role: Annotated[str, Doc("Built in (owner, admin, editor, reviewer, viewer), or one of `/roles`.")]
     created_at: dt.datetime
     expires_at: dt.datetime
     mailed_at: dt.datetime | None
@@ -44,6 +48,52 @@ class Invitation(Shape, kw_only=True):
 
 class NewInvitation(Invitation, kw_only=True):
     link: Annotated[str | None, Doc("Shown once; null where it was mailed, and in a replayed answer.")]
+
+
+class OperatorRequest(Shape, kw_only=True):
+    id: str
+    operator: Annotated[str, Doc("The operator's e-mail address.")]
+    access: Annotated[str, Doc("`read`: look only; `full`: look and change.")]
+    reason: str
+    minutes: int
+    state: Annotated[str, Doc("`pending`, `approved`, `denied`, `revoked` or `expired`.")]
+    until: Annotated[dt.datetime, Doc("Until when it can be answered; once approved, until when it holds.")]
+    answered_by: Annotated[str | None, Doc("In the words of the audit log.")]
+    answered_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+class OfferedPlan(Shape, kw_only=True):
+    slug: str
+    name: str
+    limits: Annotated[
+        Mapping[str, float], Doc("The ceilings of its resources; what is not named is not limited.")
+    ]
+
+
+class PlanRequest(Shape, kw_only=True):
+    id: str
+    state: Annotated[str, Choices(("open", "granted", "declined", "withdrawn"))]
+    plan: Annotated[str | None, Doc("The slug of the plan that is asked for.")]
+    resource: Annotated[str | None, Doc("Of what there should be more.")]
+    amount: Annotated[float | None, Doc("How much of it in all.")]
+    note: str
+    asked_by: Annotated[str | None, Doc("The e-mail address of the member; null once they are gone.")]
+    answer: Annotated[str | None, Doc("The operator's words.")]
+    created_at: dt.datetime
+    answered_at: Annotated[dt.datetime | None, Doc("When it was granted, declined or withdrawn.")]
+
+
+class SessionLimits(Shape, kw_only=True):
+    idle_minutes: int
+    max_minutes: int
+
+
+class Security(Shape, kw_only=True):
+    session_idle_minutes: Annotated[int | None, Doc("Null: as the installation has it.")]
+    session_max_minutes: Annotated[int | None, Doc("Null: as the installation has it.")]
+    allowed_networks: Annotated[list[str], Doc("From where people and keys come in; empty: from anywhere.")]
+    sessions: Annotated[SessionLimits, Doc("What is in force: the stricter of the installation's and these.")]
 
 
 class UsageDay(Shape, kw_only=True):
@@ -62,6 +112,11 @@ class PlanName(Shape, kw_only=True):
     slug: str
     name: str
     rate_per_minute: int | None
+    trial_ends_at: Annotated[
+        dt.datetime | None,
+        Doc("When a trial ends; from then on the workspace may only be read. Null: no end."),
+    ]
+    read_only: Annotated[bool, Doc("Whether it has ended: what would add something answers `trial-ended`.")]
 
 
 class KeyName(Shape, kw_only=True):
@@ -92,3 +147,34 @@ class Me(Shape, kw_only=True):
     plan: PlanName
     malware_scan: Annotated[str, Choices(("off", "on", "unreachable"))]
     quotas: Quotas
+
+
+class GroupRole(Shape, kw_only=True):
+    group: Annotated[str, Doc("The name of a group at the identity provider.")]
+    role: str
+
+
+class ProvisioningSettings(Shape, kw_only=True):
+    default_role: Annotated[str, Doc("Of people in no group that has a role.")]
+    group_roles: list[GroupRole]
+
+
+class ProvisioningToken(Shape, kw_only=True):
+    prefix: Annotated[str, Doc("The beginning of the token, which names it.")]
+    name: str
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    maker_left: Annotated[bool, Doc("Whoever made it is no admin here any more, and may know it.")]
+
+
+class NewProvisioningToken(ProvisioningToken, kw_only=True):
+    token: Annotated[str | None, Doc("Shown once; null in a replayed answer.")]
+
+
+class Role(Shape, kw_only=True):
+    name: str
+    description: str
+    scopes: list[Annotated[str, Choices(SCOPES)]]
+    built_in: bool

@@ -6,37 +6,48 @@ import uuid
 
 from django.utils import timezone
 
-from tenants.accounts import api_admission, flags, keys, sessions
-from tenants.accounts.models import Acting, Membership, Session, Tenant
-from tenants.accounts.permissions import READ, scopes_of
+from tenants.accounts import api_admission, flags, keys, sessions, sign_on
+from tenants.accounts.models import Acting, Session, Tenant
+from tenants.accounts.networks import admits
+from tenants.accounts.permissions import READ
+from tenants.accounts.roles import narrowing_of, scopes_in
+from tenants.accounts.security import networks_of, session_limits
 
 
-def by_session(session_key: str) -> str:
-    return f"session:{sessions.handle_of(session_key)}"
+def by_session(session_key: str, address: str = "") -> str:
+    """Who watches from which address; without blanks, as it travels in a header."""
+    return f"session:{sessions.handle_of(session_key)}@{''.join(address.split())}"
 
 
-def by_key(prefix: str) -> str:
-    return f"key:{prefix}"
+def by_key(prefix: str, address: str = "") -> str:
+    return f"key:{prefix}@{''.join(address.split())}"
 
 
 def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     """Whether the session or key still opens the tenant for reading: asked anew at every reading of a stream."""
-    kind, _, name = watcher.partition(":")
+    kind, _, who = watcher.partition(":")
+    name, _, address = who.partition("@")
     if kind == "key":
         record = keys.look_up(name, api_admission.cached(name))
-        return record is not None and keys.usable(record) and record.tenant_id == str(tenant_id)
-    row = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True).first()
-    if row is None:
+        if record is None or record.tenant_id != str(tenant_id):
+            return False
+        return keys.usable(record) and record.admits(address)
+    live = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True)
+    row = live.select_related("user").first()
+    tenant = Tenant.objects.select_related("security").filter(pk=tenant_id, state=Tenant.State.ACTIVE).first()
+    if row is None or row.user is None or tenant is None or sessions.over(row, session_limits(tenant)):
         return False
-    member = Membership.objects.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE)
-    if any(READ in scopes_of(role) for role in member.values_list("role", flat=True)):
+    member = sign_on.open_memberships(row.user, row.connection_id).filter(tenant=tenant_id)
+    # Jobs are of the whole tenant: who is narrowed follows none.
+    reads = any(READ in scopes_in(tenant_id, one.role) and narrowing_of(one) is None for one in member)
+    if reads and admits(networks_of(tenant), address):
         return True
-    return _is_impersonating(row, tenant_id)
+    # The networks of a tenant bind its people, and no operator who acts in it.
+    return row.connection_id is None and _is_impersonating(row, tenant_id)
 
 
 def _is_impersonating(row: Session, tenant_id: uuid.UUID) -> bool:
     """Whether the session is an operator's who acts in the tenant now."""
     mine = Acting.objects.filter(session=row.handle, operator=row.user_id, operator__is_staff=True)
     open_now = mine.filter(tenant=tenant_id, ended_at=None, until__gt=timezone.now())
-    active = open_now.filter(tenant__state=Tenant.State.ACTIVE).exists()
-    return active and flags.enabled(flags.ACTING, tenant_id)
+    return open_now.exists() and flags.enabled(flags.ACTING, tenant_id)

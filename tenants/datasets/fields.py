@@ -58,7 +58,7 @@ def _types(schema: Schema) -> dict[str, str]:
 def _locked(dataset_id: uuid.UUID) -> Dataset:
     dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NotFound(_("There is no such dataset."))
+        raise NotFound(_("This dataset does not exist."))
     return dataset
 
 

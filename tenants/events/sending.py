@@ -89,11 +89,11 @@ def _post(
     target: ssrf_guard.Target, addresses: list[str], body: bytes, headers: Mapping[str, str], begun: float
 ) -> Answer:
     until = begun + settings.WEBHOOK_TIMEOUT_S
-    sock = _connect(target, addresses, until)
+    sock = connect(target, addresses, until)
     # A second handle: wrapping in TLS takes the first away, and that may already be what hangs.
-    with contextlib.closing(sock.dup()) as handle, contextlib.closing(sock), _watchdog(handle, until):
+    with contextlib.closing(sock.dup()) as handle, contextlib.closing(sock), watchdog(handle, until):
         connection = http.client.HTTPConnection(target.host, target.port)
-        connection.sock = _secured(sock, target) if target.secure else sock
+        connection.sock = secured(sock, target, settings.WEBHOOK_TIMEOUT_S) if target.secure else sock
         with contextlib.closing(connection):
             connection.putrequest("POST", target.path, skip_host=True, skip_accept_encoding=True)
             for name, value in _all_headers(target, body, headers).items():
@@ -107,10 +107,8 @@ def _post(
 
 
 def _all_headers(target: ssrf_guard.Target, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    usual = 443 if target.secure else 80
     return {
-        "Host": host if target.port == usual else f"{host}:{target.port}",
+        "Host": host_header(target),
         "User-Agent": USER_AGENT,
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
@@ -120,7 +118,12 @@ def _all_headers(target: ssrf_guard.Target, body: bytes, headers: Mapping[str, s
     }
 
 
-def _connect(target: ssrf_guard.Target, addresses: list[str], until: float) -> socket.socket:
+def host_header(target: ssrf_guard.Target) -> str:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return host if target.port == (443 if target.secure else 80) else f"{host}:{target.port}"
+
+
+def connect(target: ssrf_guard.Target, addresses: list[str], until: float) -> socket.socket:
     """To the first address that answers: of those that were checked, never to the name."""
     failure = OSError("no address")
     for address in addresses[:MAX_ADDRESSES]:
@@ -134,8 +137,8 @@ def _connect(target: ssrf_guard.Target, addresses: list[str], until: float) -> s
     raise failure
 
 
-def _secured(sock: socket.socket, target: ssrf_guard.Target) -> ssl.SSLSocket:
-    sock.settimeout(settings.WEBHOOK_TIMEOUT_S)
+def secured(sock: socket.socket, target: ssrf_guard.Target, timeout_s: float) -> ssl.SSLSocket:
+    sock.settimeout(timeout_s)
     # The certificate is checked for the name, although the connection goes to an address.
     return _tls(os.environ.get("SSL_CERT_FILE", "")).wrap_socket(sock, server_hostname=target.host)
 
@@ -150,7 +153,7 @@ def _read(response: http.client.HTTPResponse, handle: socket.socket, begun: floa
     latency, excerpt = _ms(begun), b""
     # The status is what counts; a body that dawdles is left, as is what comes after its beginning.
     with (
-        _watchdog(handle, time.monotonic() + BODY_S),
+        watchdog(handle, time.monotonic() + BODY_S),
         contextlib.suppress(OSError, http.client.HTTPException, ValueError),
     ):
         excerpt = response.read(EXCERPT_BYTES)
@@ -179,7 +182,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 @contextlib.contextmanager
-def _watchdog(handle: socket.socket, until: float) -> Iterator[None]:
+def watchdog(handle: socket.socket, until: float) -> Iterator[None]:
     """Shut the connection down at a moment of time.monotonic, whatever is being waited for on it."""
 
     def bite() -> None:

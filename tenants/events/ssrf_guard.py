@@ -1,4 +1,4 @@
-"""Where webhooks may go: an address that a tenant typed must not reach what only this installation can reach.
+"""Where webhooks, sign-on and streams may ask: an address that a tenant typed must not reach what only we can.
 
 The name is resolved here, every address of it is checked, and the connection is made to a checked address (`sending`),
 so that a name that answers differently the second time leads nowhere else. Checked anew at each attempt.
@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import idna
 from django.conf import settings
@@ -25,6 +25,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL = 2000
 PORTS = ("80", "443", "8080", "8443")
+# Schemes of brokers of streams: with TLS or without, and the usual ports.
+BROKERS = {
+    "redis": (False, 6379),
+    "rediss": (True, 6379),
+    "amqp": (False, 5672),
+    "amqps": (True, 5671),
+    "kafka": (False, 9092),
+    "kafkas": (True, 9093),
+}
+BROKER_PORTS = ("5671-5672", "6379-6380", "9092-9094")
 RESOLVE_S = 5.0
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 # What Python's `is_global` lets pass, or has let pass in some release, and what leads elsewhere than it says.
@@ -60,11 +70,46 @@ class Target:
 
     @property
     def secure(self) -> bool:
-        return self.scheme == "https"
+        return self.scheme == "https" or BROKERS.get(self.scheme, (False, 0))[0]
 
 
-def read(url: str) -> Target:
-    """The parts of a URL that webhooks may be sent to, without resolving it. Raises Invalid."""
+@dataclass(frozen=True)
+class Allowance:
+    """What the operator allows beside https to usual ports of the public internet."""
+
+    http: bool
+    ports: tuple[str, ...]
+    hosts: tuple[str, ...]
+    networks: tuple[str, ...]
+
+
+def for_webhooks() -> Allowance:
+    return Allowance(
+        settings.WEBHOOK_ALLOW_HTTP,
+        settings.WEBHOOK_PORTS,
+        settings.WEBHOOK_ALLOWED_HOSTS,
+        settings.WEBHOOK_ALLOWED_NETWORKS,
+    )
+
+
+def for_streams() -> Allowance:
+    return Allowance(
+        settings.STREAM_ALLOW_PLAIN,
+        (*BROKER_PORTS, *settings.STREAM_PORTS),
+        settings.STREAM_ALLOWED_HOSTS,
+        settings.STREAM_ALLOWED_NETWORKS,
+    )
+
+
+def for_sign_on() -> Allowance:
+    return Allowance(
+        settings.SSO_ALLOW_HTTP, settings.SSO_PORTS, settings.SSO_ALLOWED_HOSTS, settings.SSO_ALLOWED_NETWORKS
+    )
+
+
+def read(url: str, allowed: Allowance | None = None) -> Target:
+    """The parts of a URL that may be called, without resolving it. Raises Invalid."""
+    allowed = allowed or for_webhooks()
     if len(url) > MAX_URL or not url.isprintable() or " " in url or "\\" in url:
         raise _invalid(_("A URL has at most 2,000 visible characters."))
     try:
@@ -72,15 +117,16 @@ def read(url: str) -> Target:
         port = parts.port
     except ValueError as error:
         raise _invalid(_("This is not a URL.")) from error
-    if parts.scheme not in _schemes():
+    schemes = ("https", "http") if allowed.http else ("https",)
+    if parts.scheme not in schemes:
         raise _invalid(
-            _("The URL starts with %(schemes)s.") % {"schemes": " / ".join(f"{s}://" for s in _schemes())}
+            _("The URL starts with %(schemes)s.") % {"schemes": " / ".join(f"{s}://" for s in schemes)}
         )
     if "@" in parts.netloc or parts.fragment:
-        raise _invalid(_("A URL for webhooks has no user name, no password and no fragment."))
+        raise _invalid(_("The URL has no user name, no password and no fragment."))
     port = port if port is not None else 443 if parts.scheme == "https" else 80
-    if not _port_allowed(port):
-        raise _invalid(_("Webhooks are not sent to port %(port)s.") % {"port": port})
+    if not _port_allowed(port, allowed):
+        raise _invalid(_("No requests are sent to port %(port)s.") % {"port": port})
     path = _path(parts.path or "/", parts.query)
     host = _host(parts.hostname or "")
     if "[" in parts.netloc and ":" not in host:
@@ -89,17 +135,56 @@ def read(url: str) -> Target:
     return Target(parts.scheme, host, port, path)
 
 
+@dataclass(frozen=True)
+class Broker:
+    """A checked address of a broker, with the login that stood in it."""
+
+    target: Target
+    user: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """Without the login."""
+        host = f"[{self.target.host}]" if ":" in self.target.host else self.target.host
+        return f"{self.target.scheme}://{host}:{self.target.port}{self.target.path}"
+
+
+def read_broker(url: str, schemes: Sequence[str]) -> Broker:
+    """The parts of a broker's address, not resolved: `scheme://user:password@host:port/path`. Raises Invalid."""
+    allowed = for_streams()
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise _invalid(_("A URL has at most 2,000 visible characters."))
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _invalid(_("This is not a URL.")) from error
+    usable = [scheme for scheme in schemes if allowed.http or BROKERS[scheme][0]]
+    if parts.scheme not in usable:
+        raise _invalid(
+            _("The URL starts with %(schemes)s.") % {"schemes": " / ".join(f"{s}://" for s in usable)}
+        )
+    if parts.query or parts.fragment:
+        raise _invalid(_("The URL of a broker has no parameters."))
+    port = BROKERS[parts.scheme][1] if port is None else port
+    if not _port_allowed(port, allowed, ()):
+        raise _invalid(_("No requests are sent to port %(port)s.") % {"port": port})
+    host = _host(parts.hostname or "")
+    if "[" in parts.netloc and ":" not in host:
+        raise _invalid(_("The URL has no usable host name."))
+    path = "" if parts.path == "/" and parts.scheme not in ("amqp", "amqps") else parts.path
+    target = Target(parts.scheme, host, port, path)
+    return Broker(target, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
 def _invalid(detail: str) -> Invalid:
     return Invalid(detail, pointer="/url")
 
 
-def _schemes() -> tuple[str, ...]:
-    return ("https", "http") if settings.WEBHOOK_ALLOW_HTTP else ("https",)
-
-
-def _port_allowed(port: int) -> bool:
-    for allowed in (*PORTS, *settings.WEBHOOK_PORTS):
-        first, __, last = allowed.partition("-")
+def _port_allowed(port: int, allowed: Allowance, usual: Sequence[str] = PORTS) -> bool:
+    for span in (*usual, *allowed.ports):
+        first, __, last = span.partition("-")
         if int(first) <= port <= int(last or first):
             return True
     return False
@@ -128,29 +213,29 @@ def _host(host: str) -> str:
     return encoded
 
 
-def addresses_of(target: Target) -> list[str]:
+def addresses_of(target: Target, allowed: Allowance | None = None) -> list[str]:
     """The addresses to connect to, all of them checked. Raises Blocked; never from within a transaction."""
+    allowed = allowed or for_webhooks()
     try:
         found = _resolve(target.host, target.port)
     except OSError as error:
         raise Blocked("The name of the host cannot be resolved.") from error
     if not found:
         raise Blocked("The name of the host cannot be resolved.")
-    if target.host not in settings.WEBHOOK_ALLOWED_HOSTS and not all(map(may_call, found)):
-        raise Blocked("The host has an address that webhooks are not sent to.")
+    if target.host not in allowed.hosts and not all(may_call(address, allowed) for address in found):
+        raise Blocked("The host has an address that is not called from here.")
     return found
 
 
-def may_call(address: str) -> bool:
+def may_call(address: str, allowed: Allowance | None = None) -> bool:
     """Whether this IP address is one of the public internet, or of a network that the operator allows."""
+    allowed = allowed or for_webhooks()
     try:
         found: Address = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
     real = _embedded_ipv4(found)
-    if any(
-        real in ipaddress.ip_network(network, strict=False) for network in settings.WEBHOOK_ALLOWED_NETWORKS
-    ):
+    if any(real in ipaddress.ip_network(network, strict=False) for network in allowed.networks):
         return True
     # No name server of the internet answers with an IPv4 address in disguise; a translator's prefix, which one of an
     # IPv6 network does answer with, counts by what it leads to.

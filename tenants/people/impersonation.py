@@ -19,6 +19,7 @@ from tenants.accounts.operators import Operator, checked_reason, label_of, recor
 from tenants.accounts.sessions import handle_of
 from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.events.services import record
+from tenants.people import approvals
 from tenants.people.tenancies import locked
 from tenants.scope import tenant_scope
 
@@ -31,15 +32,17 @@ ROLES = {Acting.Access.READ: "viewer", Acting.Access.FULL: "admin"}
 def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str, reason: str) -> Acting:
     """Let an operator's session act in a tenant, in place of another one where it acts.
 
-    Raises NotFound, Invalid without a reason, NotAllowed where the tenant has not got it, Conflict for a suspended one.
+    Raises NotFound, Invalid without a reason, NotAllowed where the tenant has not got it or wants to be asked first,
+    Conflict for a suspended one.
     """
     if access not in Acting.Access.values:
         raise Invalid(_("Choose whether to look only, or also to change."), pointer="/access")
     reason, tenant = checked_reason(reason), locked(slug)
     if not user.is_staff or not flags.enabled(flags.ACTING, tenant.id):
-        raise NotAllowed(_("Nobody may act as this tenant."))
+        raise NotAllowed(_("No one may act as this tenant."))
     if tenant.state != Tenant.State.ACTIVE:
         raise Conflict(_("This tenant is suspended. Resume it first."))
+    approved = approvals.require(tenant, by, access)
     end(user=user, session_key=session_key, by=by)
     row = Acting.objects.create(
         tenant=tenant,
@@ -47,7 +50,7 @@ def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str,
         session=handle_of(session_key),
         access=access,
         reason=reason,
-        until=timezone.now() + LIFETIME,
+        until=min(filter(None, (timezone.now() + LIFETIME, approved))),
     )
     details = {"access": access, "until": row.until.isoformat(timespec="seconds")}
     record_act(by=by, verb="acting.started", target=slug, reason=reason, details=details)
@@ -64,7 +67,7 @@ def current(user: Any, session_key: str | None) -> Acting | None:
     """In which tenant this session acts now. Who is no operator is not asked about: no query."""
     if not session_key or not getattr(user, "is_staff", False):
         return None
-    row = _open(user, session_key).select_related("tenant", "operator").first()
+    row = _open(user, session_key).select_related("tenant__security", "operator").first()
     if row is None or row.until <= timezone.now() or row.tenant.state != Tenant.State.ACTIVE:
         return None
     return row if flags.enabled(flags.ACTING, row.tenant_id) else None

@@ -20,18 +20,20 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from tenants.accounts import links, mail, passwords
+from tenants.accounts import links, mail, names, passwords
 from tenants.accounts.models import Acting, Invitation, Membership, Tenant, User
-from tenants.accounts.permissions import ROLES, Actor, may_manage
+from tenants.accounts.permissions import Actor, may_manage
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
-from tenants.people.members import role_now
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.people import narrowing
+from tenants.people.members import check_role, role_now
+from tenants.scope import Narrowing, current_tenant_id, tenant_scope
 
 LIFETIME = dt.timedelta(days=7)
 MAX_OPEN = 500
 MAX_EMAIL = 254
+MAX_NAME = 150
 OVER = gettext_noop("This invitation is no longer valid. Ask whoever invited you for another.")
 OUTLIVED = gettext_noop(
     "This invitation ended when the operator who made it left the workspace. "
@@ -62,22 +64,25 @@ def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
     """An open invitation of the active tenant. Raises NotFound."""
     found = list_invitations().filter(pk=invitation_id).first() if invitation_id else None
     if found is None:
-        raise NotFound(_("There is no such invitation."))
+        raise NotFound(_("This invitation does not exist."))
     return found
 
 
-def invite(*, actor: Actor, email: str, role: str) -> Invited:
+def invite(*, actor: Actor, email: str, role: str, to: Narrowing | None = None) -> Invited:
     """Invite an address, in place of an earlier invitation to it. It does not tell whether the address is known.
 
-    What an operator who acts in the tenant makes ends with the acting.
+    `to`: what they will see of the tenant; None: all of it. What an operator who acts in the tenant makes ends with
+    the acting.
     Raises Invalid, NotAllowed for a role that the actor may not give, Conflict for a member of the tenant.
     """
-    email = _checked(email, role)
+    email = _checked(email)
     token = links.new_token()
     with tenant_scope(current_tenant_id()):
         lock_members()
+        check_role(role)
         if not may_manage(role_now(actor), role):
-            raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
+            raise NotAllowed(_("Your role cannot make someone %(role)s.") % {"role": role})
+        narrowing.check(to, role)
         if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
             raise Conflict(_("%(email)s belongs to this workspace already.") % {"email": email})
         for earlier in list_invitations().filter(email=email):
@@ -87,14 +92,20 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
                 _("%(open)s invitations are open. Revoke some, or wait until they are accepted.")
                 % {"open": MAX_OPEN}
             )
+        datasets, queues = narrowing.columns(to)
         invitation = Invitation.objects.create(
             tenant_id=current_tenant_id(),
             email=email,
             role=role,
+            datasets=datasets,
+            queues=queues,
             digest=links.digest(token),
             **_made_by(actor),
         )
-        record(actor=actor.label, verb="member.invited", target=str(invitation.id), details={"role": role})
+        details: dict[str, object] = {"role": role}
+        if datasets is not None or queues is not None:
+            details |= {"datasets": None if datasets is None else list(map(str, datasets)), "queues": queues}
+        record(actor=actor.label, verb="member.invited", target=str(invitation.id), details=details)
         return _deliver(invitation, token)
 
 
@@ -130,9 +141,7 @@ def _deliver(invitation: Invitation, token: str) -> Invited:
     return Invited(invitation, links.link(links.INVITATION, token))
 
 
-def _checked(email: str, role: str) -> str:
-    if role not in ROLES:
-        raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
+def _checked(email: str) -> str:
     email = User.objects.normalize_email(email)
     try:
         validate_email(email)
@@ -174,7 +183,7 @@ def mail_invitation(invitation_id: uuid.UUID) -> None:
     inviter = invitation.invited_by
     mail.send_invitation(
         email=invitation.email,
-        inviter=(inviter.name or inviter.email) if inviter else "The administration",
+        inviter=(inviter.name or inviter.email) if inviter else "",
         workspace=invitation.tenant.name,
         until=invitation.expires_at,
         link=links.link(links.INVITATION, token),
@@ -197,14 +206,16 @@ def find_by_digest(digest: bytes) -> Invitation:
 def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Invitation]:
     """Make the invited person an account and a member. Raises NotFound, Invalid, Conflict for a known address."""
     invitation = find_by_digest(digest)
-    passwords.check(password, User(email=invitation.email, name=name))
+    name = names.check_name(name, "/name", MAX_NAME)
+    workspace = (invitation.tenant.name, invitation.tenant.slug)
+    passwords.check(password, User(email=invitation.email, name=name), workspace)
     # Before anything is locked, and for known addresses too, which then take as long to answer.
     hashed = make_password(password)
     with tenant_scope(invitation.tenant_id):
         invitation = _locked_invitation(digest)
         try:
             with transaction.atomic():
-                user = User.objects.create(email=invitation.email, name=name.strip(), password=hashed)
+                user = User.objects.create(email=invitation.email, name=name, password=hashed)
         except IntegrityError as error:
             raise Conflict(_(NOT_NEW)) from error
         _join(invitation, user)
@@ -230,7 +241,13 @@ def _locked_invitation(digest: bytes) -> Invitation:
 def _join(invitation: Invitation, user: User) -> None:
     # A member who was made one in another way keeps the role.
     Membership.objects.get_or_create(
-        tenant_id=invitation.tenant_id, user=user, defaults={"role": invitation.role}
+        tenant_id=invitation.tenant_id,
+        user=user,
+        defaults={
+            "role": invitation.role,
+            "datasets": invitation.datasets,
+            "queues": invitation.queues,
+        },
     )
     Invitation.objects.filter(pk=invitation.pk).update(accepted_at=timezone.now())
     details = {"role": invitation.role, "invitation": str(invitation.pk)}

@@ -9,32 +9,40 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import BooleanField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
-from tenants.accounts import keys, mail, passwords
-from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
+from tenants.accounts import keys, mail, passwords, sign_on
+from tenants.accounts.models import ApiKey, Invitation, Membership, Passkey, SignOnIdentity, Tenant, User
 from tenants.accounts.operators import OPERATOR
-from tenants.accounts.permissions import MANAGES, ROLES, Actor, may_manage, scopes_of
+from tenants.accounts.permissions import Actor, may_manage
+from tenants.accounts.roles import is_known, list_roles, narrowing_of, scopes_in
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.scope import current_tenant_id, tenant_scope
 
-LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody else an owner first.")
+# How a provider is called in the words of the audit log whose answers give roles at single sign-on.
+SIGN_ON = "sign-on:"
+# How actors are called who are nobody's member: keys, operators, an identity provider.
+PROGRAMS = ("key:", "scim:", SIGN_ON, OPERATOR)
+LAST_OWNER = gettext_noop("A workspace needs at least one owner. Make someone else an owner first.")
 
 
 def list_members() -> QuerySet[Membership]:
     rows = Membership.objects.select_related("user", "user__second_factor").filter(tenant=current_tenant_id())
-    return rows.order_by("user__name", "user__email")
+    has_passkey = Exists(Passkey.objects.filter(user=OuterRef("user")))
+    return rows.annotate(has_passkey=has_passkey).order_by("user__name", "user__email")
 
 
 def list_people() -> QuerySet[User]:
     """The active tenant's members as people, newest account first, each with `role`, `since`, `second_factor_on`."""
     rows = User.objects.filter(memberships__tenant=current_tenant_id())
-    confirmed = Q(second_factor__confirmed_at__isnull=False)
+    confirmed = Q(second_factor__confirmed_at__isnull=False) | Exists(
+        Passkey.objects.filter(user=OuterRef("pk"))
+    )
     return rows.annotate(
         role=F("memberships__role"),
         since=F("memberships__created_at"),
@@ -47,7 +55,7 @@ def get_member(user_id: uuid.UUID | None) -> Membership:
     rows = Membership.objects.select_related("user", "user__second_factor")
     member = rows.filter(tenant=current_tenant_id(), user=user_id).first()
     if member is None:
-        raise NotFound(_("There is no such member."))
+        raise NotFound(_("This member does not exist."))
     return member
 
 
@@ -58,24 +66,31 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
     """
     with tenant_scope(current_tenant_id()):
         member, before = _reach(actor, user_id)
-        if role not in ROLES:
-            raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
+        check_role(role)
         if not may_manage(role_now(actor), role):
-            raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
+            raise NotAllowed(_("Your role cannot make someone %(role)s.") % {"role": role})
         if before == role:
             return member
         if before == "owner":
-            _keep_an_owner(member)
+            keep_an_owner(member)
         member.role = role
         member.save(update_fields=["role"])
-        # What the person made may not reach further than the person.
-        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=scopes_of(role))
+        # What the person made may not reach further than the person. Keys see the whole tenant.
+        reach = scopes_in(current_tenant_id(), role) if narrowing_of(member) is None else frozenset()
+        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=reach)
         _revoke_invitations(member.user, role)
         details: dict[str, Any] = {"from": before, "to": role}
         if ended:
             details["keys_revoked"] = [key.prefix for key in ended]
         record(actor=actor.label, verb="member.role_changed", target=str(user_id), details=details)
     return member
+
+
+def check_role(role: str) -> None:
+    """Raises Invalid for a role that the active tenant does not have."""
+    if not is_known(role):
+        names = ", ".join(one.name for one in list_roles())
+        raise Invalid(_("Choose a role from %(names)s.") % {"names": names}, pointer="/role")
 
 
 def remove_member(*, actor: Actor, user_id: uuid.UUID) -> list[ApiKey]:
@@ -86,7 +101,7 @@ def remove_member(*, actor: Actor, user_id: uuid.UUID) -> list[ApiKey]:
     with tenant_scope(current_tenant_id()):
         member, role = _reach(actor, user_id)
         if role == "owner":
-            _keep_an_owner(member)
+            keep_an_owner(member)
         return end_membership(member, actor=actor.label)
 
 
@@ -94,10 +109,16 @@ def end_membership(member: Membership, *, actor: str) -> list[ApiKey]:
     """The removal itself, for callers that have checked it, in the tenant's scope."""
     ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=frozenset())
     _revoke_invitations(member.user)
+    SignOnIdentity.objects.filter(user=member.user_id).delete()
     member.delete()
     details = {"role": member.role, "keys_revoked": [key.prefix for key in ended]}
     record(actor=actor, verb="member.removed", target=str(member.user_id), details=details)
     return ended
+
+
+def dismiss_checklist(*, user_id: uuid.UUID) -> None:
+    """Show the person no first steps in the active tenant any more; nothing happens for who is no member."""
+    Membership.objects.filter(tenant=current_tenant_id(), user=user_id).update(checklist_dismissed=True)
 
 
 def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:
@@ -119,6 +140,8 @@ def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:
                     "The operator of the installation can make a link: manage.py reset_password."
                 )
             )
+        if sign_on.enforced_memberships(user).exists():
+            raise NotAllowed(gettext("This workspace asks this person to sign in through its provider."))
         record(actor=actor.label, verb="member.reset_link_made", target=str(user_id))
         return passwords.reset_link(user)
 
@@ -153,13 +176,14 @@ def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:
 
 def role_now(actor: Actor) -> str:
     """A person's role, as it is under `lock_members`; it may have changed since the request was let in."""
-    if actor.label.startswith(("key:", OPERATOR)):
+    if actor.label.startswith(PROGRAMS):
         return actor.role
     mine = Membership.objects.filter(tenant=current_tenant_id(), user=actor.user_id).first()
     return mine.role if mine else ""
 
 
-def _keep_an_owner(member: Membership) -> None:
+def keep_an_owner(member: Membership) -> None:
+    """Raises Conflict for the last owner."""
     others = Membership.objects.filter(tenant=member.tenant_id, role="owner").exclude(pk=member.pk)
     if not others.exists():
         raise Conflict(_(LAST_OWNER))
@@ -168,5 +192,6 @@ def _keep_an_owner(member: Membership) -> None:
 def _revoke_invitations(user: User, role: str = "") -> None:
     """What somebody has invited to roles out of their reach may not let anybody in, not even themselves."""
     open_ones = Invitation.objects.filter(tenant=current_tenant_id(), invited_by=user)
-    open_ones = open_ones.exclude(role__in=MANAGES.get(role, ()))
-    open_ones.filter(accepted_at=None, revoked_at=None).update(revoked_at=timezone.now())
+    open_ones = open_ones.filter(accepted_at=None, revoked_at=None)
+    beyond = [row.pk for row in open_ones if not may_manage(role, row.role)]
+    open_ones.filter(pk__in=beyond).update(revoked_at=timezone.now())

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
+from config.self_service import SelfService
 from tenants.accounts import keys, links
-from tenants.accounts.models import Invitation, KeyDigest, Membership, User
+from tenants.accounts.models import (
+    Invitation,
+    KeyDigest,
+    Membership,
+    OperatorRequest,
+    Plan,
+    PlanRequest,
+    User,
+)
 from tenants.accounts.permissions import SCOPES, Actor
 from tenants.accounts.services import set_role
 from tenants.errors import NotFound
@@ -154,3 +164,155 @@ def test_rotating_a_key(api: Api) -> None:
     api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0})
     refused(Api(fresh["token"]).get("/me"), 401, "invalid-key")
     refused(api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0}), 409, "conflict")
+
+
+# --- Requests of operators ---
+
+
+def operator_request(party: Party, **fields: Any) -> OperatorRequest:
+    operator = User.objects.create(email=f"o-{uuid.uuid4().hex}@operators.example", is_staff=True)
+    until = timezone.now() + dt.timedelta(days=1)
+    asked = {"access": "full", "reason": "Ticket 12.", "minutes": 60, "until": until, **fields}
+    return OperatorRequest.objects.create(tenant=party.tenant, operator=operator, **asked)
+
+
+def test_an_owners_key_approves_and_takes_it_back(party: Party) -> None:
+    owner, row = new_member(party, "owner"), operator_request(party)
+    with tenant_scope(party.id):
+        key, token = keys.create_key(name="test", scopes=list(SCOPES), created_by=owner)
+    api = Api(token)
+    (listed,) = api.get("/operator-requests").json()["results"]
+    assert listed == {
+        "id": str(row.id),
+        "operator": row.operator.email,
+        "access": "full",
+        "reason": "Ticket 12.",
+        "minutes": 60,
+        "state": "pending",
+        "until": listed["until"],
+        "answered_by": None,
+        "answered_at": None,
+        "created_at": listed["created_at"],
+    }
+    approved = api.call("PATCH", f"/operator-requests/{row.id}", {"answer": "approve"}).json()
+    assert (approved["state"], approved["answered_by"]) == ("approved", f"key:{key.prefix}")
+    refused(api.call("PATCH", f"/operator-requests/{row.id}", {"answer": "deny"}), 409, "conflict")
+    back = api.call("PATCH", f"/operator-requests/{row.id}", {"answer": "revoke"}).json()
+    assert back["state"] == "revoked"
+    with tenant_scope(party.id):
+        lines = AuditEvent.objects.filter(target=str(row.id)).order_by("id")
+        assert [line.verb for line in lines] == ["operators.approved", "operators.revoked"]
+
+
+def test_a_key_that_no_owner_made_answers_nothing(party: Party) -> None:
+    row, admin = operator_request(party), new_member(party, "admin")
+    with tenant_scope(party.id):
+        tokens = [
+            keys.create_key(name="test", scopes=list(SCOPES), created_by=maker)[1] for maker in (None, admin)
+        ]
+    for token in tokens:
+        answer = Api(token).call("PATCH", f"/operator-requests/{row.id}", {"answer": "approve"})
+        refused(answer, 403, "not-allowed")
+    row.refresh_from_db()
+    assert row.state == "pending"
+
+
+# --- Requests for more ---
+
+
+@pytest.fixture
+def offered(settings: Any, party: Party) -> Iterator[Plan]:
+    settings.SELF_SERVICE = SelfService(frozenset({"requests"}))
+    slug = f"p-{uuid.uuid4().hex}"
+    yield Plan.objects.create(slug=slug, name="Large", limits={"assets": 9000}, offered=True)
+    # The operators' overview of other tests counts those that are open.
+    PlanRequest.objects.filter(tenant=party.tenant).delete()
+
+
+@pytest.fixture
+def asking(party: Party, offered: Plan) -> Api:
+    """With a key that a member made."""
+    with tenant_scope(party.id):
+        maker = new_member(party, "admin")
+        return Api(keys.create_key(name="test", scopes=list(SCOPES), created_by=maker)[1])
+
+
+def test_a_key_asks_for_more_and_withdraws(party: Party, asking: Api, offered: Plan) -> None:
+    Plan.objects.create(slug=f"h-{uuid.uuid4().hex}", name="Only for Acme")
+    assert [one for one in asking.get("/offered-plans").json()["results"] if one["slug"] == offered.slug] == [
+        {"slug": offered.slug, "name": "Large", "limits": {"assets": 9000.0}}
+    ]
+    wanted = {"plan": offered.slug, "resource": "vectors", "amount": 70000, "note": "A larger catalogue."}
+    header = {"Idempotency-Key": "once"}
+    made = asking.call("POST", "/plan-requests", wanted, header)
+    assert made.status_code == 201
+    row = PlanRequest.objects.get(tenant=party.tenant)
+    assert made.json() == {
+        "id": str(row.id),
+        "state": "open",
+        **wanted,
+        "asked_by": row.asked_by.email,
+        "answer": None,
+        "created_at": made.json()["created_at"],
+        "answered_at": None,
+    }
+    assert asking.call("POST", "/plan-requests", wanted, header).content == made.content
+    refused(asking.post("/plan-requests", {"note": "More."}), 409, "conflict")
+    assert asking.get("/plan-requests").json()["results"] == [made.json()]
+    gone = asking.post(f"/plan-requests/{row.id}/withdraw", None).json()
+    assert (gone["state"], gone["answered_at"] is None) == ("withdrawn", False)
+    refused(asking.post(f"/plan-requests/{row.id}/withdraw", None), 409, "conflict")
+    assert asking.post("/plan-requests", {"note": "More."}).json()["plan"] is None
+    refused(asking.post(f"/plan-requests/{row.id}/withdraw", None), 409, "conflict")
+    with tenant_scope(party.id):
+        lines = AuditEvent.objects.filter(verb__startswith="plan.request").order_by("id")
+        assert [line.verb for line in lines] == ["plan.requested", "plan.request_withdrawn", "plan.requested"]
+
+
+def test_where_it_is_off_nothing_is_asked_for(api: Api, party: Party) -> None:
+    made = PlanRequest.objects.create(tenant=party.tenant, note="More.", state="withdrawn")
+    for method, path in (
+        ("GET", "/offered-plans"),
+        ("GET", "/plan-requests"),
+        ("POST", "/plan-requests"),
+        ("POST", f"/plan-requests/{made.id}/withdraw"),
+    ):
+        problem = refused(api.call(method, path), 404, "not-found")
+        assert problem["detail"] == "On this installation nothing is asked for here."
+
+
+@pytest.mark.parametrize(
+    ("more", "pointer"),
+    [
+        ({"note": None}, "/note"),
+        ({"note": ""}, "/note"),
+        ({"note": " \n"}, "/note"),
+        ({"note": 5}, "/note"),
+        ({"note": "a\x00b"}, "/note"),
+        ({"note": "\ud800"}, "/note"),
+        ({"note": "x" * 1001}, "/note"),
+        ({"plan": "no-such-plan"}, "/plan"),
+        ({"plan": 5}, "/plan"),
+        ({"plan": "x" * 51}, "/plan"),
+        ({"resource": "colours", "amount": 5}, "/resource"),
+        ({"resource": ["assets"], "amount": 5}, "/resource"),
+        ({"resource": "assets"}, "/amount"),
+        ({"amount": 5}, "/resource"),
+        ({"resource": "assets", "amount": -1}, "/amount"),
+        ({"resource": "assets", "amount": 1e300}, "/amount"),
+        ({"resource": "assets", "amount": "5"}, "/amount"),
+        ({"resource": "assets", "amount": True}, "/amount"),
+        ({"words": "x"}, "/words"),
+    ],
+)
+def test_what_cannot_be_asked_for(asking: Api, party: Party, more: Any, pointer: str) -> None:
+    refused(asking.post("/plan-requests", {"note": "More.", **more}), 422, "invalid", pointer)
+    assert not PlanRequest.objects.filter(tenant=party.tenant).exists()
+
+
+def test_an_answer_is_one_of_three(api: Api, party: Party) -> None:
+    row = operator_request(party)
+    for body in ({"answer": "yes"}, {}, {"answer": None}):
+        refused(api.call("PATCH", f"/operator-requests/{row.id}", body), 422, "invalid")
+    row.refresh_from_db()
+    assert row.state == "pending"

@@ -6,12 +6,18 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.db import connection
+from django.test.testcases import LiveServerThread
 
 from tests.flows.pictures import jpeg
 
@@ -27,6 +33,7 @@ FLAGS = [
     f"--use-file-for-fake-audio-capture={SPOKEN}",
 ]
 PATIENCE_MS = 30_000
+Result = TypeVar("Result")
 expect.set_options(timeout=PATIENCE_MS)
 
 MARKS = [
@@ -34,6 +41,34 @@ MARKS = [
     pytest.mark.stack,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt-get install chromium"),
 ]
+
+
+@contextmanager
+def serving_here(settings: Any) -> Iterator[str]:
+    """The address of a server in this process, for what needs no worker and a host that is a name."""
+    server = LiveServerThread("localhost", StaticFilesHandler)
+    server.daemon = True
+    server.start()
+    server.is_ready.wait()
+    assert server.error is None
+    settings.BASE_URL = f"http://localhost:{server.port}"
+    try:
+        yield settings.BASE_URL
+    finally:
+        server.terminate()
+
+
+def aside(work: Callable[[], Result]) -> Result:
+    """In a thread of its own: while Playwright runs, its event loop is this thread's."""
+
+    def closing() -> Result:
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(closing).result()
 
 
 def picture(seed: int) -> dict[str, Any]:
@@ -49,6 +84,8 @@ def new_dataset(page: Page, name: str) -> None:
 
 
 def delete_dataset(page: Page, name: str) -> None:
+    # While something is processed the page asks for its counts, which are not found once the dataset is gone.
+    expect(page.locator("#asset-tabs[hx-trigger*='every']")).to_have_count(0)
     page.get_by_role("button", name="Delete").first.click()
     confirm = page.locator("#delete-dataset [type=submit]")
     expect(confirm).to_be_disabled()

@@ -12,13 +12,15 @@ import pytest
 
 from standalone.frontend import OUTPUT
 
-CONSOLE = Path(__file__).resolve().parents[2] / "platform" / "console"
+PLATFORM = Path(__file__).resolve().parents[2] / "platform"
+CONSOLE = PLATFORM / "console"
 SOURCES = CONSOLE / "frontend"
 MAX_SCRIPT = 200_000
 
 
 def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
-    templates = "".join(path.read_text() for path in (CONSOLE / "templates").rglob("*.html"))
+    folders = (CONSOLE / "templates", PLATFORM / "backoffice" / "templates")
+    templates = "".join(path.read_text() for folder in folders for path in folder.rglob("*.html"))
     named = set(re.findall(r'{% icon "([a-z0-9-]+)"', templates)) | _icons_of_the_navigation()
     # What the first page worries about has signs, too.
     overview = (CONSOLE / "home.py").read_text()
@@ -31,9 +33,10 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
 
 
 def _icons_of_the_navigation() -> set[str]:
+    from backoffice.navigation import navigation
     from console.context_processors import NAVIGATION
 
-    return {symbol for _, entries in NAVIGATION for _, _, symbol, _ in entries}
+    return {symbol for _, entries in (*NAVIGATION, *navigation()) for _, _, symbol, _ in entries}
 
 
 def test_the_script_is_small() -> None:

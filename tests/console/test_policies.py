@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.test import Client
 from tenants.moderation.models import Backtest, Policy, PolicyActivation, PolicyVersion
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.console.pages import faults_of
 from tests.console.test_audits import read
 from tests.console.test_pages import EVIL
 from tests.tenants.reviewing import World, make_world
@@ -48,6 +50,19 @@ def save(client: Client, policy: Policy, document: Any, **fields: str) -> Any:
     return client.post(f"/policies/{policy.id}/edit", {"document": text, **fields})
 
 
+def confirmed(client: Client, address: str, fields: dict[str, str]) -> Any:
+    """What the page of the difference sends, after it was shown."""
+    shown = client.post(address, fields)
+    assert shown.status_code == 200
+    page = shown.content.decode()
+    assert faults_of(page) == []
+    form = page[page.index(f'action="{address}"') :]
+    sent = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form[: form.index("</form>")]))
+    answer = client.post(address, sent)
+    assert answer.status_code == 302
+    return answer
+
+
 def test_no_policies_yet_offers_starters(owner: Client) -> None:
     page = read(owner, "/policies")
     assert "No policies yet" in page
@@ -60,7 +75,7 @@ def test_a_policy_begins_with_a_starter_and_is_in_force_nowhere(
     party: Party, policy: Policy, owner: Client
 ) -> None:
     page = read(owner, f"/policies/{policy.id}")
-    assert "not in force" in page
+    assert "not in effect" in page
     assert "It matches content on a list of bad content." in page
     assert in_force(party) == []
     assert "Shop" in read(owner, "/policies")
@@ -124,13 +139,13 @@ def test_from_shadow_over_a_share_to_force_and_back(party: Party, policy: Policy
     address = f"/policies/{policy.id}/activate"
     owner.post(address, {"version": "1", "mode": "shadow"})
     assert "in shadow" in read(owner, f"/policies/{policy.id}")
-    owner.post(address, {"version": "1", "mode": "enforce", "percent": "10"})
+    confirmed(owner, address, {"version": "1", "mode": "enforce", "percent": "10"})
     assert "10 % of all items" in read(owner, f"/policies/{policy.id}")
-    owner.post(address, {"version": "1", "mode": "enforce", "percent": "100"})
-    assert "decides about every item" in read(owner, f"/policies/{policy.id}")
+    confirmed(owner, address, {"version": "1", "mode": "enforce", "percent": "100"})
+    assert "decides on every item" in read(owner, f"/policies/{policy.id}")
     assert in_force(party) == [("shadow", 1, 1.0), ("enforce", 1, 0.1), ("enforce", 1, 1.0)]
-    owner.post(f"/policies/{policy.id}/roll-back")
-    assert in_force(party)[-1][0] != "enforce"
+    confirmed(owner, f"/policies/{policy.id}/roll-back", {})
+    assert in_force(party)[-1] == ("shadow", 1, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +171,7 @@ def test_a_version_that_is_not_there(party: Party, policy: Policy, owner: Client
     sent = owner.post(f"/policies/{policy.id}/activate", {"version": "7", "mode": "enforce"})
     assert sent.status_code == 404
     assert owner.post(f"/policies/{policy.id}/backtest", {"version": "²"}).status_code == 404
-    assert "never in force" in owner.post(f"/policies/{policy.id}/roll-back", follow=True).content.decode()
+    assert "never in effect" in owner.post(f"/policies/{policy.id}/roll-back", follow=True).content.decode()
 
 
 def test_only_admins_put_versions_in_force(
@@ -164,7 +179,7 @@ def test_only_admins_put_versions_in_force(
 ) -> None:
     reviewer = person("reviewer")
     page = read(reviewer, f"/policies/{policy.id}")
-    assert "An admin puts versions in force." in page
+    assert "Admins activate versions." in page
     assert "/activate" not in page
     assert save(reviewer, policy, {"rules": [RULE]}).status_code == 302
     assert (
@@ -197,10 +212,10 @@ def test_a_backtest_is_followed_and_shows_what_would_change(
         }
         Backtest.objects.filter(pk=row.pk).update(state=state)
     part = owner.get(sent["Location"], headers={"hx-request": "true"}).content.decode()
-    assert "<strong>2</strong> of 3 would have been decided otherwise" in part
+    assert "<strong>2</strong> of 3 would have been decided differently" in part
     assert '<td class="num changed">2</td>' in part
     assert f'href="/audits/{audit}"' in part
-    assert "Tried on the history" in read(owner, f"/policies/{policy_id}")
+    assert "Backtested" in read(owner, f"/policies/{policy_id}")
 
 
 def test_hostile_words_of_a_policy_stay_words(party: Party, owner: Client) -> None:

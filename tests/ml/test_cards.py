@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ml.devices import in_halves, is_out_of_memory
 from ml.encoders import _onnx
 from ml.media.process import resident_bytes
 from tests.ml import misbehaving
+from tests.waiting import until
 
 # As ONNX Runtime 1.16 to 1.23 raised them on cards that were full.
 ARENA = (
@@ -197,12 +197,11 @@ def test_examiners_on_the_processor_see_no_card(monkeypatch: pytest.MonkeyPatch)
     for device in ("cpu", "cuda"):
         child = _Process(2 << 30, "tests.ml.misbehaving", [], ["tell"], device)
         try:
-            deadline = time.monotonic() + 20
-            while not resident_bytes(child._process.pid) and time.monotonic() < deadline:
-                assert child.alive()
+            # Right after it begins, a program's environment reads as empty.
+            place = Path(f"/proc/{child._process.pid}/environ")
+            until(lambda place=place: place.read_bytes().count(b"\0") > 1)
+            environment = place.read_bytes().split(b"\0")
             assert resident_bytes(child._process.pid) > 0
-            # Not before: right after it begins, a program's environment reads as empty.
-            environment = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
             seen[device] = dict(one.decode().split("=", 1) for one in environment if one)
         finally:
             child.stop()

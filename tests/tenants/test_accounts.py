@@ -23,7 +23,7 @@ def test_a_key_opens_its_tenant_and_only_a_digest_is_kept(party) -> None:
     prefix, secret = party.token.split(".")
     row = KeyDigest.objects.get(prefix=prefix)
     assert secret.encode() not in bytes(row.digest)
-    assert secret.encode() not in client().get(f"key:{prefix}")
+    assert secret.encode() not in client().get(keys.cache_key(prefix))
 
 
 @pytest.mark.parametrize(

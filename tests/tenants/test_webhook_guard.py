@@ -135,7 +135,7 @@ def test_urls_in_one_spelling() -> None:
 )
 def test_spellings_of_this_machine(host: str) -> None:
     answer = sending.post(f"https://{host}/", b"{}", {})
-    assert (answer.status, answer.error) == (None, "The host has an address that webhooks are not sent to.")
+    assert (answer.status, answer.error) == (None, "The host has an address that is not called from here.")
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *rounds: list[str]) -> list[str]:

@@ -16,12 +16,12 @@ from rest_framework.response import Response
 
 from api.auth import key_of
 from api.components import page_of
-from api.fields import Body, Text, Whole
+from api.fields import Body, NetworkList, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from tenants.accounts import keys, metering, origins, quotas, shapes
+from tenants.accounts import keys, metering, origins, quotas, shapes, trials
 from tenants.accounts.models import ApiKey, KeyDigest, Tenant
 from tenants.accounts.permissions import ADMIN, READ, SCOPES
 from tenants.datasets import scanning
@@ -36,6 +36,13 @@ class NewKey(Body):
     name = Text(max_length=MAX_NAME)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    networks = NetworkList(required=False)
+    rate_per_minute = Whole(required=False, allow_null=True, min_value=1, max_value=keys.MAX_RATE)
+
+
+class KeyChanges(Body):
+    networks = NetworkList(required=False)
+    rate_per_minute = Whole(required=False, allow_null=True, min_value=1, max_value=keys.MAX_RATE)
 
 
 class Rotation(Body):
@@ -51,6 +58,9 @@ def key_shape(key: ApiKey, digest: KeyDigest) -> shapes.Key:
         created_at=key.created_at,
         expires_at=digest.expires_at,
         last_used_at=digest.last_used_at,
+        last_address=digest.last_address,
+        networks=digest.networks or [],
+        rate_per_minute=digest.rate_per_minute,
         revoked_at=digest.revoked_at,
     )
 
@@ -88,7 +98,17 @@ class Keys(Resource):
     def _create(self, fields: dict[str, Any]) -> Answer:
         # In the name of who made the key that asks, so that removing that person ends this one, too.
         asking = key_of(self.request)
-        key, token = keys.create_key(**fields, created_by=keys.maker_of(asking.key_id), within=asking.scopes)
+        networks = fields.pop("networks", None)
+        limits = keys.KeyLimits(
+            list(asking.networks) if networks is None else networks, fields.pop("rate_per_minute", None)
+        )
+        key, token = keys.create_key(
+            **fields,
+            created_by=keys.maker_of(asking.key_id),
+            within=asking.scopes,
+            limits=limits,
+            inside=asking.networks,
+        )
         record(actor=self.actor, verb="key.created", target=str(key.id))
         return shown_once(key, token)
 
@@ -99,7 +119,30 @@ def shown_once(key: ApiKey, token: str) -> Answer:
 
 
 class OneKey(Resource):
-    scopes = {"DELETE": ADMIN}
+    scopes = {"DELETE": ADMIN, "PATCH": ADMIN}
+
+    def find(self, key_id: uuid.UUID | None) -> ApiKey:
+        return keys.get_key(key_id)
+
+    @extend_schema(
+        summary="Say from where a key may be used, and how often",
+        description=(
+            "What is absent stays. A key that is bound to networks changes only keys whose networks are inside its own."
+        ),
+        request={"application/json": KeyChanges},
+        responses=shapes.Key,
+    )
+    def patch(self, request: Request, key_id: uuid.UUID) -> Response:
+        fields = KeyChanges.read(request.data)
+        with tenant_scope(self.tenant_id):
+            digest = keys.digest_of(self.found)
+            limits = keys.KeyLimits(
+                fields.get("networks", digest.networks or []),
+                fields.get("rate_per_minute", digest.rate_per_minute),
+            )
+            key = keys.limit_key(key_id=key_id, limits=limits, inside=key_of(request).networks)
+            record(actor=self.actor, verb="key.limited", target=str(key_id), details=fields)
+            return Response(key_shape(key, keys.digest_of(key)))
 
     @extend_schema(summary="Revoke a key", responses={204: None})
     def delete(self, request: Request, key_id: uuid.UUID) -> Response:
@@ -137,7 +180,11 @@ class RotateKey(Resource):
         asking = key_of(self.request)
         maker = keys.maker_of(asking.key_id) or self.found.created_by
         key, token = keys.rotate_key(
-            key_id=key_id, overlap_s=overlap_s, created_by=maker, within=asking.scopes
+            key_id=key_id,
+            overlap_s=overlap_s,
+            created_by=maker,
+            within=asking.scopes,
+            inside=asking.networks,
         )
         details = {"new": str(key.id), "overlap_s": overlap_s}
         record(actor=self.actor, verb="key.rotated", target=str(key_id), details=details)
@@ -170,7 +217,13 @@ def _tenant_as_dict(tenant: Tenant) -> dict[str, Any]:
     plan = tenant.plan
     return {
         "tenant": {"id": str(tenant.id), "slug": tenant.slug, "name": tenant.name},
-        "plan": {"slug": plan.slug, "name": plan.name, "rate_per_minute": tenant.rate_per_minute},
+        "plan": {
+            "slug": plan.slug,
+            "name": plan.name,
+            "rate_per_minute": tenant.rate_per_minute,
+            "trial_ends_at": tenant.trial_ends_at,
+            "read_only": trials.is_over(tenant),
+        },
     }
 
 

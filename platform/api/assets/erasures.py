@@ -88,7 +88,7 @@ class Erasures(Resource):
 def _criteria(fields: dict[str, Any]) -> dict[str, object]:
     dataset_id = None
     if fields.get("dataset") is not None and (dataset_id := read_id(fields["dataset"])) is None:
-        raise NotFound("There is no such dataset.")
+        raise NotFound("This dataset does not exist.")
     return subject_erasure.check_criteria(
         values=fields.get("filter"), external_ids=fields.get("external_ids"), dataset_id=dataset_id
     )

@@ -10,9 +10,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, acting_operator, form_data, operators, page
+from backoffice.access import SIZE, Request, acting_operator, form_data, operators, page
 from backoffice.forms import ConfirmForm, ReasonForm
-from backoffice.paging import newest_first
+from console.paging import page_of
 from tenants.errors import NotFound
 from tenants.events.models import TenantErasure
 from tenants.pipeline.care import tenant_erasure
@@ -20,7 +20,7 @@ from tenants.pipeline.upkeep import operator_acts
 from tenants.pipeline.upkeep.tenant_figures import get_tenant
 
 
-@operators(methods=("GET", "POST"))
+@operators(methods=("GET", "POST"), fresh=True)
 def delete(request: Request, slug: str) -> HttpResponse:
     """First what there is of it; then, with its slug typed and a reason given, the erasure."""
     tenant = get_tenant(slug)
@@ -44,7 +44,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
 
 @operators()
 def index(request: Request) -> HttpResponse:
-    found = newest_first(TenantErasure.objects.order_by("-id"), request.GET.get("before", ""))
+    found = page_of(TenantErasure.objects.order_by("-id"), request.GET.get("before", ""), SIZE)
     context = {"title": _("Erased tenants"), "erasures": found.items, "next": found.next}
     return page(request, "erasures.html", context)
 
@@ -53,7 +53,7 @@ def index(request: Request) -> HttpResponse:
 def receipt(request: Request, erasure_id: uuid.UUID) -> HttpResponse:
     row = TenantErasure.objects.filter(pk=erasure_id).first()
     if row is None:
-        raise NotFound("There is no such receipt.")
+        raise NotFound("This receipt does not exist.")
     shown = tenant_erasure.as_dict(row)
     if "json" in request.GET:
         response = HttpResponse(json.dumps(shown, indent=2, default=str), content_type="application/json")

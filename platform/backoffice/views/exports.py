@@ -19,7 +19,7 @@ from tenants.pipeline.upkeep.tenant_figures import get_tenant
 from tenants.scope import tenant_scope
 
 
-@operators(methods=("POST",))
+@operators(methods=("POST",), fresh=True)
 def request_export(request: Request, slug: str) -> HttpResponse:
     try:
         operator_acts.request_export(
@@ -28,11 +28,11 @@ def request_export(request: Request, slug: str) -> HttpResponse:
     except Conflict as error:
         messages.error(request, error.detail)
     else:
-        messages.success(request, _("The export is being made. It appears below when it is ready."))
+        messages.success(request, _("The export has been started. It appears below when it is ready."))
     return redirect("operator:tenant", slug=slug)
 
 
-@operators()
+@operators(fresh=True)
 def content(request: Request, slug: str, export_id: uuid.UUID) -> HttpResponseBase:
     tenant = get_tenant(slug)
     with tenant_scope(tenant.id):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from django import forms
@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from console.account.throttle import Attempt
 from console.forms import StyledForm, style
 from tenants.accounts import second_factor
+from tenants.accounts.passkeys import MAX_NAME
 
 MAX_PASSWORD = 4096
 
@@ -25,7 +26,7 @@ class SignInForm(AuthenticationForm):
     attempt: Attempt
 
     error_messages = {
-        "invalid_login": _("This e-mail address and password do not belong together."),
+        "invalid_login": _("Wrong e-mail address or password."),
         "inactive": _("This account is not active."),
     }
 
@@ -62,20 +63,22 @@ class CodeForm(StyledForm):
     )
 
 
-def password_field(label: Any, *, fresh: bool) -> forms.CharField:
+def password_field(label: Any, *, fresh: bool, required: bool = True) -> forms.CharField:
     """A password: a `fresh` one is chosen now, another one is known."""
     kind = "new-password" if fresh else "current-password"
     widget = forms.PasswordInput(attrs={"autocomplete": kind})
-    return forms.CharField(label=label, strip=False, max_length=MAX_PASSWORD, widget=widget)
+    return forms.CharField(
+        label=label, strip=False, max_length=MAX_PASSWORD, widget=widget, required=required
+    )
 
 
 class NewPasswordForm(StyledForm):
     password = password_field(_("New password"), fresh=True)
-    again = password_field(_("The same again"), fresh=True)
+    again = password_field(_("Repeat it"), fresh=True)
 
     def clean_again(self) -> str:
         if self.cleaned_data["again"] != self.cleaned_data.get("password"):
-            raise forms.ValidationError(_("The two passwords are not the same."))
+            raise forms.ValidationError(_("The passwords do not match."))
         return self.cleaned_data["again"]
 
 
@@ -105,7 +108,7 @@ class ProofForm(StyledForm):
             for attempt in self.attempts:
                 attempt.admit()
             if not self.user.check_password(cleaned["current"]):
-                self.add_error("current", _("This is not your password."))
+                self.add_error("current", _("Wrong password."))
         return cleaned
 
     def succeeded(self) -> None:
@@ -125,6 +128,87 @@ class SecondFactorProofForm(SecondFactorForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         if not self.errors and not second_factor.verify(user=self.user, code=cleaned["code"]):
+            self.add_error("code", translated(second_factor.WRONG))
+        return cleaned
+
+
+class VerifyForm(StyledForm):
+    """One proof of who sits there: the password, or a code where the second factor is on.
+
+    Raises TooManyAttempts when it is made of what was sent, as that cleans it.
+    """
+
+    password = password_field(_("Your password"), fresh=False, required=False)
+    code = forms.CharField(
+        max_length=40,
+        required=False,
+        label=_("Or a code of your authenticator app"),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "spellcheck": "false", "class": "mono"}
+        ),
+    )
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        self.request, self.user = request, cast(Any, request.user)
+        self._has_app = second_factor.app_is_on(self.user)
+        super().__init__(*args, **kwargs)
+        if not self._has_app:
+            del self.fields["code"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        password, code = cleaned.get("password", ""), cleaned.get("code", "")
+        if code and self._has_app:
+            self._try(
+                "code",
+                lambda: second_factor.verify(user=self.user, code=code),
+                translated(second_factor.WRONG),
+            )
+        elif password:
+            wrong = str(_("Wrong password."))
+            self._try("password", lambda: self.user.check_password(password), wrong)
+        elif not self.errors:
+            self.add_error("password", _("Enter your password."))
+        return cleaned
+
+    def _try(self, field: str, is_right: Callable[[], bool], wrong: str) -> None:
+        attempt = Attempt.of(self.request, "code" if field == "code" else "proof", self.user.email)
+        attempt.admit()
+        if is_right():
+            attempt.succeeded()
+        else:
+            self.add_error(field, wrong)
+
+
+class PasskeyForm(StyledForm):
+    name = forms.CharField(
+        max_length=MAX_NAME,
+        label=_("Name"),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": _("Laptop")}),
+    )
+
+
+class ConfirmForm(ProofForm):
+    """The password of an account that is to be linked, and a code where its second factor is on."""
+
+    code = forms.CharField(
+        max_length=40,
+        required=False,
+        label=_("Code"),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "spellcheck": "false", "class": "mono"}
+        ),
+    )
+    field_order = ("current", "code")
+
+    def __init__(self, user: Any, *args: Any, asks_code: bool, **kwargs: Any) -> None:
+        self.asks_code = asks_code
+        super().__init__(user, *args, **kwargs)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        asked = self.asks_code and not self.errors
+        if asked and not second_factor.verify(user=self.user, code=cleaned["code"]):
             self.add_error("code", translated(second_factor.WRONG))
         return cleaned
 

@@ -3,42 +3,72 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, resolve_url
+from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
-from django.utils.translation import gettext
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language, gettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
 from console import problems
-from console.access import PLACEMENT, SESSION_KEY, Visit, memberships_of, page, public, signed_in
+from console.access import (
+    PLACEMENT,
+    SESSION_KEY,
+    Visit,
+    connection_of,
+    memberships_of,
+    page,
+    public,
+    signed_in,
+)
+from console.account import ceremony
 from console.account.forms import AddressForm, CodeForm, JoinForm, NewPasswordForm, SignInForm
 from console.account.throttle import Attempt, TooManyAttempts, remember_device
-from tenants.accounts import links, mail, passwords, second_factor, sessions
+from tenants.accounts import links, mail, passwords, second_factor, sessions, sign_on
 from tenants.accounts.models import Invitation, User
 from tenants.accounts.operators import Operator
+from tenants.accounts.passkeys import relying_party
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError
-from tenants.people import impersonation, invitations
+from tenants.events import access_log
+from tenants.people import impersonation, invitations, sign_up
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 # The session of somebody whose password was right and whose code is still to come.
 AWAITING_CODE, AWAITING_CODE_S = "half_way", 600
+# What a passkey is asked for: to sign in by itself, or after a password.
+ALONE, STEP = "alone", "step"
 
 
-def start_session(request: HttpRequest, user: User) -> None:
-    """Sign the person in: a new session key, and what the list of sessions shows."""
+def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | None = None) -> None:
+    """Sign the person in: a new session, and what the list of sessions shows. `connection_id`: by single sign-on."""
+    if sessions.connection_of(request.session) is not None or connection_id is not None:
+        # Nothing of another way in stays.
+        request.session.flush()
     login(request, user, backend=BACKEND)
+    if connection_id is not None:
+        sessions.bind(request.session, connection_id)
+    mail.remember_language(user, get_language() or "")
+    access_log.note_sign_in(user, address=address_of(request), second_factor=second_factor.is_on(user))
     device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
-    sessions.note_client(request.session, device=device, address=address)
+    provider = reverse("console:sso-prove", args=[connection_id]) if connection_id else ""
+    sessions.note_client(request.session, device=device, address=address, provider=provider)
+
+
+def address_of(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR", ""))
 
 
 def too_many(response: HttpResponse, refused: TooManyAttempts) -> HttpResponse:
@@ -60,25 +90,39 @@ class SignIn(LoginView):
             return problems.answer(request, error)
 
     def get_context_data(self, **kwargs: object) -> dict[str, object]:
-        return {**super().get_context_data(**kwargs), "invited": "invitation" in self.request.session}
+        shown = {
+            "invited": "invitation" in self.request.session,
+            "ended": self.request.GET.get("ended", ""),
+            "passkeys": relying_party() is not None,
+            "public_check": settings.PUBLIC_CHECK,
+            "sign_up": sign_up.is_on(),
+        }
+        return {**super().get_context_data(**kwargs), **shown}
 
     def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
             return super().post(request, *args, **kwargs)
         except TooManyAttempts as refused:
             # The password was not even looked at.
+            self._note_failure("waiting")
             form = SignInForm(request, initial={"username": request.POST.get("username", "")})
             context = self.get_context_data(form=form, too_many=refused.detail)
             return too_many(self.render_to_response(context), refused)
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        if self.request.POST.get("username") and self.request.POST.get("password"):
+            self._note_failure("password")
+        return super().form_invalid(form)
+
+    def _note_failure(self, why: str) -> None:
+        email = self.request.POST.get("username", "").replace("\0", "")[:254]
+        access_log.note_failed_sign_in(email, address=address_of(self.request), why=why)
 
     def form_valid(self, form: Any) -> HttpResponse:
         form.attempt.succeeded()
         user = form.get_user()
         if not second_factor.is_on(user):
-            start_session(self.request, user)
-            response = redirect(self.get_success_url())
-            remember_device(response, user.email)
-            return response
+            return _signed_in(self.request, user, self.get_success_url())
         _wait_for_code(self.request, user, self.get_success_url())
         return redirect("console:login-code")
 
@@ -101,24 +145,81 @@ def enter_code(request: HttpRequest) -> HttpResponse:
     if user is None:
         request.session.pop(AWAITING_CODE, None)
         return redirect("console:login")
+    if "credential" in request.POST:
+        return _step_by_passkey(request, user)
     form = CodeForm(request.POST or None)
     if not form.is_valid():
-        return page(request, "login_code.html", {"form": form})
+        return _ask_code(request, user, form)
     attempt = Attempt.of(request, "code", user.email)
     try:
         attempt.admit()
     except TooManyAttempts as refused:
-        context = {"form": CodeForm(), "too_many": refused.detail}
-        return too_many(page(request, "login_code.html", context), refused)
+        return too_many(_ask_code(request, user, CodeForm(), refused.detail), refused)
     if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
+        access_log.note_failed_sign_in(user.email, address=address_of(request), why="code")
         form.add_error("code", gettext(second_factor.WRONG))
-        return page(request, "login_code.html", {"form": form})
+        return _ask_code(request, user, form)
     attempt.succeeded()
+    return _second_step_done(request, user)
+
+
+def _ask_code(request: HttpRequest, user: User, form: CodeForm, problem: str = "") -> HttpResponse:
+    context = {
+        "form": form,
+        "too_many": problem,
+        "has_app": second_factor.app_is_on(user),
+        "passkey": ceremony.offer(request, STEP, user),
+    }
+    return page(request, "login_code.html", context)
+
+
+def _step_by_passkey(request: HttpRequest, user: User) -> HttpResponse:
+    try:
+        ceremony.verified(request, STEP, user)
+    except Invalid as error:
+        response = _ask_code(request, user, CodeForm(), error.detail)
+        response.status_code = 422
+        return response
+    return _second_step_done(request, user)
+
+
+def _second_step_done(request: HttpRequest, user: User) -> HttpResponse:
     then = request.session.pop(AWAITING_CODE)["next"]
+    return _signed_in(request, user, then)
+
+
+def _signed_in(request: HttpRequest, user: User, then: str) -> HttpResponse:
     start_session(request, user)
     response = redirect(then)
     remember_device(response, user.email)
     return response
+
+
+@public(methods=("GET", "POST"))
+def by_passkey(request: HttpRequest) -> HttpResponse:
+    """Signing in with a passkey alone: whoever it belongs to. It stands for password and second factor."""
+    then = _safe_next(request)
+    if request.user.is_authenticated:
+        return redirect(then)
+    try:
+        # Counted, as it makes a session for anybody.
+        Attempt.of(request, "open").admit()
+        if request.method == "POST":
+            return _signed_in(request, ceremony.verified(request, ALONE), then)
+    except TooManyAttempts as refused:
+        context = {"then": then, "problem": refused.detail}
+        return too_many(page(request, "login_passkey.html", context), refused)
+    except Invalid as error:
+        context = {"then": then, "problem": error.detail, "passkey": ceremony.offer(request, ALONE)}
+        return page(request, "login_passkey.html", context, status=422)
+    return page(request, "login_passkey.html", {"then": then, "passkey": ceremony.offer(request, ALONE)})
+
+
+def _safe_next(request: HttpRequest) -> str:
+    """Where the person wanted to go, if that is a page of ours."""
+    wanted = request.POST.get("next") or request.GET.get("next") or ""
+    ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    return wanted if ours else resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 def _user_awaiting_code(request: HttpRequest) -> User | None:
@@ -136,16 +237,22 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated and request.user.is_staff:
         by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
         impersonation.end(user=request.user, session_key=request.session.session_key, by=by)
+    if request.user.is_authenticated:
+        access_log.note_sign_out(request.user, address=address_of(request))
     logout(request)
     response = redirect("console:login")
     response.delete_cookie(PLACEMENT, samesite="Lax")
     return response
 
 
-@signed_in(methods=("GET", "POST"))
+@signed_in(methods=("GET", "POST"), by_sign_on=True)
 def choose(request: Visit) -> HttpResponse:
-    """The tenants that this person belongs to; the choice is kept in the session."""
-    memberships = memberships_of(request.user)
+    """The tenants that this session opens; the choice is kept in it."""
+    connection_id = connection_of(request)
+    memberships = memberships_of(request.user, connection_id)
+    enforced = (
+        [] if connection_id else list(sign_on.enforced_memberships(request.user).select_related("tenant"))
+    )
     if request.method == "POST":
         chosen = request.POST.get("tenant", "")
         if any(str(m.tenant_id) == chosen for m in memberships):
@@ -155,21 +262,21 @@ def choose(request: Visit) -> HttpResponse:
             return redirect("console:home")
     elif request.workspace is not None and (request.workspace.acting or len(memberships) == 1):
         return redirect("console:home")
-    elif not memberships and request.user.is_staff:
+    elif not memberships and request.user.is_staff and connection_id is None:
         return redirect("operator:index")
     status = 200 if memberships else 403
-    return page(request, "choose.html", {"memberships": memberships}, status=status)
+    return page(request, "choose.html", {"memberships": memberships, "enforced": enforced}, status=status)
 
 
 INVITATION, RESET = "invitation", "reset"
 
 
-def _store_token(request: HttpRequest, kind: str, value: str, page_name: str) -> HttpResponse:
+def store_token(request: HttpRequest, kind: str, value: str, page_name: str) -> HttpResponse:
     """Take the token out of the address. Counted, as it makes a session for anybody."""
     try:
         Attempt.of(request, "open").admit()
     except TooManyAttempts as refused:
-        return _throttled(request, refused)
+        return throttled(request, refused)
     request.session[kind] = value
     return redirect(page_name)
 
@@ -181,7 +288,7 @@ def _store_token(request: HttpRequest, kind: str, value: str, page_name: str) ->
 def invitation(request: HttpRequest) -> HttpResponse:
     """Joining: a new person makes an account, one with an account signs in as the invited address."""
     if (token := request.GET.get("token")) is not None:
-        return _store_token(request, INVITATION, links.digest(token).hex(), "console:invitation")
+        return store_token(request, INVITATION, links.digest(token).hex(), "console:invitation")
     digest = bytes.fromhex(request.session.get(INVITATION, ""))
     attempt = Attempt.of(request, "link")
     try:
@@ -190,13 +297,16 @@ def invitation(request: HttpRequest) -> HttpResponse:
         attempt.succeeded()
         return _answer_invitation(request, digest, found)
     except TooManyAttempts as refused:
-        return _throttled(request, refused)
+        return throttled(request, refused)
     except NotFound as error:
-        return _link_expired(request, INVITATION, error.detail)
+        return link_expired(request, INVITATION, error.detail)
 
 
 def _answer_invitation(request: HttpRequest, digest: bytes, found: Invitation) -> HttpResponse:
     if request.user.is_authenticated:
+        if connection_of(request) is not None:
+            # A tenant's provider speaks for nobody in another tenant.
+            return page(request, "invitation.html", {"invitation": found, "by_sign_on": True})
         if request.method == "POST" and request.user.email == found.email:
             return _enter_workspace(request, invitations.accept(digest=digest, user=request.user))
         return page(request, "invitation.html", {"invitation": found})
@@ -250,7 +360,7 @@ def ask_reset(request: HttpRequest) -> HttpResponse:
 def reset(request: HttpRequest) -> HttpResponse:
     """Choosing a new password with the token of a link."""
     if (token := request.GET.get("token")) is not None:
-        return _store_token(request, RESET, token[:200], "console:reset-new")
+        return store_token(request, RESET, token[:200], "console:reset-new")
     token = request.session.get(RESET, "")
     attempt = Attempt.of(request, "link")
     try:
@@ -261,9 +371,9 @@ def reset(request: HttpRequest) -> HttpResponse:
         if form.is_valid() and _reset_to(form, token):
             return _reset_done(request, user)
     except TooManyAttempts as refused:
-        return _throttled(request, refused)
+        return throttled(request, refused)
     except NotFound as error:
-        return _link_expired(request, RESET, error.detail)
+        return link_expired(request, RESET, error.detail)
     context = {"form": form, "email": user.email}
     return page(request, "reset_new.html", context, status=422 if form.is_bound else 200)
 
@@ -289,10 +399,10 @@ def _reset_done(request: HttpRequest, user: User) -> HttpResponse:
     return response
 
 
-def _link_expired(request: HttpRequest, kind: str, detail: str) -> HttpResponse:
+def link_expired(request: HttpRequest, kind: str, detail: str) -> HttpResponse:
     request.session.pop(kind, None)
     return page(request, "link_over.html", {"detail": detail}, status=410)
 
 
-def _throttled(request: HttpRequest, refused: TooManyAttempts) -> HttpResponse:
+def throttled(request: HttpRequest, refused: TooManyAttempts) -> HttpResponse:
     return too_many(page(request, "link_over.html", {"detail": refused.detail}), refused)

@@ -12,11 +12,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language_from_request, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from qrcode.image.svg import SvgPathImage
 
-from console.access import Request, page, public, signed_in
+from console.access import Request, connection_of, page, public, signed_in
 from console.account.forms import (
     ChangePasswordForm,
     PersonForm,
@@ -26,30 +26,34 @@ from console.account.forms import (
 )
 from console.account.sign_in import too_many
 from console.account.throttle import Attempt, TooManyAttempts
-from tenants.accounts import passwords, second_factor, sessions
+from tenants.accounts import mail, names, passwords, second_factor, sessions
 from tenants.accounts.models import User
+from tenants.accounts.passkeys import relying_party
 from tenants.errors import Conflict, Invalid
 from tenants.people import members
 from tenants.people.erasure import erase_user
 
 
-@signed_in()
+@signed_in(by_sign_on=True)
 def show(request: Request) -> HttpResponse:
     return show_account(request, {}, 200)
 
 
 def show_account(request: Request, context: dict[str, object], status: int) -> HttpResponse:
-    """The page; views that refuse a form put it into `context`."""
-    user = request.user
+    """The page; views that refuse a form put it into `context`. By single sign-on it shows only what came by it."""
+    user, connection_id = request.user, connection_of(request)
     shown = {
         "person_form": PersonForm(initial={"name": user.name}),
         "password_form": ChangePasswordForm(user),
         "off_form": SecondFactorProofForm(user, prefix="off"),
         "delete_form": ProofForm(user, prefix="delete"),
-        "second_factor": second_factor.is_on(user),
+        "second_factor": second_factor.app_is_on(user),
+        "passkeys": list(user.passkeys.order_by("created_at")),
+        "passkeys_possible": relying_party() is not None,
         "codes_left": user.recovery_codes.count(),
         "required_by": second_factor.required_by(user),
-        "sessions": list(sessions.list_sessions(user)),
+        "sessions": list(sessions.list_sessions(user, connection_id)),
+        "by_sign_on": connection_id is not None,
         "this_session": sessions.handle_of(request.session.session_key or ""),
         "owns_alone": members.owns_alone(user),
     }
@@ -69,7 +73,13 @@ def rename(request: Request) -> HttpResponse:
     form = PersonForm(request.POST)
     if not form.is_valid():
         return show_account(request, {"person_form": form}, 422)
-    User.objects.filter(pk=request.user.pk).update(name=form.cleaned_data["name"])
+    name = form.cleaned_data["name"]
+    try:
+        name = names.check_name(name, "/name", 150) if name else ""
+    except Invalid as error:
+        form.refuse(error)
+        return show_account(request, {"person_form": form}, 422)
+    User.objects.filter(pk=request.user.pk).update(name=name)
     messages.success(request, _("Your name was changed."))
     return redirect("console:account")
 
@@ -99,16 +109,18 @@ def _end_other_sessions(request: Request) -> None:
     sessions.end_sessions(user=request.user, keep=request.session.session_key)
 
 
-@signed_in(methods=("POST",))
+@signed_in(methods=("POST",), by_sign_on=True)
 def end_session(request: Request, handle: uuid.UUID) -> HttpResponse:
-    sessions.end_session(user=request.user, handle=handle)
+    sessions.end_session(user=request.user, handle=handle, connection_id=connection_of(request))
     messages.success(request, _("The session has ended."))
     return redirect("console:account")
 
 
-@signed_in(methods=("POST",))
+@signed_in(methods=("POST",), by_sign_on=True)
 def end_others(request: Request) -> HttpResponse:
-    ended = sessions.end_sessions(user=request.user, keep=request.session.session_key)
+    ended = sessions.end_sessions(
+        user=request.user, keep=request.session.session_key, connection_id=connection_of(request)
+    )
     said = ngettext("%(count)s other session ended.", "%(count)s other sessions ended.", ended)
     messages.success(request, said % {"count": ended})
     return redirect("console:account")
@@ -137,7 +149,7 @@ def delete(request: Request) -> HttpResponse:
 @signed_in(methods=("GET", "POST"))
 def set_up(request: Request) -> HttpResponse:
     """Show the secret for an app, and turn two-factor sign-in on with the app's first code."""
-    if second_factor.is_on(request.user):
+    if second_factor.app_is_on(request.user):
         return redirect("console:account")
     if request.method == "GET":
         second_factor.forget_begun(request.user)
@@ -193,7 +205,8 @@ def renew_codes(request: Request) -> HttpResponse:
 
 @signed_in(methods=("POST",))
 def turn_off(request: Request) -> HttpResponse:
-    if asking := second_factor.required_by(request.user):
+    asking = second_factor.required_by(request.user)
+    if asking and not request.user.passkeys.exists():
         # Nothing is compared, as a code would be used up.
         return _refuse_turn_off(request, ", ".join(asking))
     try:
@@ -214,7 +227,7 @@ def _proof(request: Request) -> SecondFactorProofForm:
 
 
 def _refuse_turn_off(request: Request, names: str) -> HttpResponse:
-    said = _("%(names)s asks all members for two-factor sign-in.") % {"names": names}
+    said = _("%(names)s requires two-factor sign-in for all members.") % {"names": names}
     return show_account(request, {"off_refused": said, "open_off": True}, 422)
 
 
@@ -225,7 +238,10 @@ def choose_language(request: HttpRequest) -> HttpResponse:
     language = request.POST.get("language", "")
     if language not in dict(settings.LANGUAGES):
         response.delete_cookie(settings.LANGUAGE_COOKIE_NAME, samesite="Lax")
+        request.COOKIES.pop(settings.LANGUAGE_COOKIE_NAME, None)
+        _remember_language(request, get_language_from_request(request))
         return response
+    _remember_language(request, language)
     response.set_cookie(
         settings.LANGUAGE_COOKIE_NAME,
         language,
@@ -235,6 +251,12 @@ def choose_language(request: HttpRequest) -> HttpResponse:
         samesite="Lax",
     )
     return response
+
+
+def _remember_language(request: HttpRequest, language: str) -> None:
+    """Letters come in the language of the pages."""
+    if isinstance(request.user, User):
+        mail.remember_language(request.user, language)
 
 
 def _safe_redirect(request: HttpRequest, address: str) -> str:

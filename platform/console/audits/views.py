@@ -31,7 +31,8 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
-from tenants.moderation.audits import selectors
+from tenants.moderation import reviews
+from tenants.moderation.audits import proofs, selectors
 from tenants.moderation.models import Audit, AuditRequest, Policy, Review
 from tenants.moderation.policies import selectors as policy_selectors
 from tenants.pipeline.assets import uploads
@@ -60,7 +61,7 @@ class AuditForm(StyledForm):
 
     def __init__(self, policies: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [("", gettext_lazy("The one in force")), *((str(p.id), p.name) for p in policies)]
+        choices = [("", gettext_lazy("The one in effect")), *((str(p.id), p.name) for p in policies)]
         self.fields["policy"].widget = forms.Select(choices=choices)
         style(self.fields["policy"].widget, invalid="policy" in self.errors)
 
@@ -76,7 +77,7 @@ PAGE = 25
 RECENT = 10
 
 
-@needs(MODERATE, methods=("GET", "POST"))
+@needs(MODERATE, methods=("GET", "POST"), narrowable=("GET",))
 def index(request: Request) -> HttpResponse:
     if request.method == "POST":
         return _submit(request)
@@ -161,7 +162,7 @@ def _request_audit(request: Request, form: AuditForm) -> uuid.UUID:
             return asked.request.id
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def ask_asset(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     """Audit an asset, again if it was before."""
     with request.workspace.open():
@@ -169,7 +170,7 @@ def ask_asset(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     return redirect("console:audit", audit_id=asked.request.id)
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def show(request: Request, audit_id: uuid.UUID) -> HttpResponse:
     """One audit; while it is made its job, as a part where htmx asks."""
     with request.workspace.open():
@@ -196,8 +197,12 @@ def _audit_context(request: Request, audit: Audit) -> dict[str, Any]:
         "shape": shape,
         "asset": asset,
         "sheet": audit_summary(audit, shape, asset),
+        # Rules may name what lies in other datasets.
+        "why": None if request.workspace.narrowing else proofs.explain_audit(audit.id),
         "policy_name": _policy_name(shape.policy.id) if shape.policy else "",
         "reviews": list(Review.objects.filter(audit=audit).order_by("id")),
+        "appeals": list(reviews.list_appeals(actor=actor_of(request).label, audit_id=audit.id)),
+        "window": reviews.appeal_window(audit.id),
         "kept": kept_content(audit.id) is not None,
         "newest": _newer_audit(audit),
         "viewer": viewer_of(shape),
@@ -233,7 +238,7 @@ def _newer_audit(audit: Audit) -> Audit | None:
 # --- Pictures and content --------------------------------------------------------------------------------
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def picture(request: Request, audit_id: uuid.UUID, picture_id: uuid.UUID) -> HttpResponse:
     """A mask or heat-map that a detector made (PNG)."""
     with request.workspace.open():
@@ -249,14 +254,14 @@ def kept_content(audit_id: uuid.UUID) -> AuditRequest | None:
     return AuditRequest.objects.select_related("blob").filter(pk=audit_id).exclude(blob=None).first()
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
     """What was audited without being an asset, as long as somebody has to look at it."""
     with request.workspace.open():
         selectors.get_request(audit_id)
         asked = kept_content(audit_id)
     if asked is None or asked.blob is None:
-        raise NotFound(_("The content of this audit is not kept any more."))
+        raise NotFound(_("The content of this audit is no longer kept."))
     blob = asked.blob
     if asked.modality == Asset.Modality.IMAGE and blob.media_type not in content_responses.INLINE:
         return _picture_for_browsers(storage.path_of(blob.tenant_id, blob.sha256))
@@ -280,7 +285,7 @@ def _picture_for_browsers(path: str) -> HttpResponse:
         with TemporaryDirectory(dir=settings.SPOOL_DIR) as folder, storage.local(path, Path(folder)) as local:
             picture = decoder().image(local, thumbnail=False)
     except FileNotFoundError as error:
-        raise NotFound(_("The content of this audit is not kept any more.")) from error
+        raise NotFound(_("The content of this audit is no longer kept.")) from error
     except MediaError as error:
         raise NotReady(_("This picture cannot be shown: %(reason)s.") % {"reason": error.message}) from error
     headers = {
@@ -291,7 +296,7 @@ def _picture_for_browsers(path: str) -> HttpResponse:
     return HttpResponse(picture.clean or b"", content_type=picture.clean_type, headers=headers)
 
 
-@needs(MODERATE)
+@needs(MODERATE, narrowable=("GET",))
 def of_asset(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     """All audits of one asset."""
     with request.workspace.open():

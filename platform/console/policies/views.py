@@ -17,8 +17,10 @@ from django.utils.translation import gettext_lazy
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm, style
 from console.policies.editor import as_authored, requested_version
+from console.policies.rules import dataset_names
+from console.policies.rules_form import condition_words
 from console.presenters import actor_names
-from tenants.accounts.permissions import ADMIN, MODERATE
+from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, Invalid, NotFound
@@ -44,7 +46,7 @@ class PolicyForm(StyledForm):
         widget=forms.Textarea(attrs={"rows": 2}),
     )
     # Whether there is one of that name is for the service to say.
-    starter = forms.CharField(required=False, label=gettext_lazy("Begin with"), widget=forms.Select)
+    starter = forms.CharField(required=False, label=gettext_lazy("Starting point"), widget=forms.Select)
 
     def __init__(self, starters: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,7 +57,7 @@ class PolicyForm(StyledForm):
 
 class ActivateForm(StyledForm):
     MODES = (
-        ("shadow", gettext_lazy("Shadow: decides, changes nothing")),
+        ("shadow", gettext_lazy("Shadow: decide without changing anything")),
         ("enforce", gettext_lazy("Enforce")),
         ("off", gettext_lazy("Off")),
     )
@@ -66,7 +68,7 @@ class ActivateForm(StyledForm):
         min_value=1,
         max_value=100,
         initial=100,
-        label=gettext_lazy("For how many of 100 items"),
+        label=gettext_lazy("Percentage of items"),
     )
 
     @property
@@ -131,10 +133,10 @@ def create(request: Request) -> HttpResponse:
 
 @needs(MODERATE)
 def show(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    return _show(request, policy_id, {}, 200)
+    return show_policy(request, policy_id, {}, 200)
 
 
-def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
+def show_policy(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         policy = policy_selectors.get_policy(policy_id)
         versions = list(policy_selectors.list_versions(policy))
@@ -147,6 +149,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "versions": versions,
             "version": version,
             "document": as_authored(version.document),
+            "in_words": _in_words(version.document),
             "state": state,
             "other": _other_in_force(policy, now, named),
             "past": past,
@@ -159,6 +162,12 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
         initial={"version": version.number, "mode": "shadow", "percent": 100}
     )
     return page(request, "policy.html", {**context, **forms}, status=status)
+
+
+def _in_words(document: Mapping[str, Any]) -> dict[str, str]:
+    """What the rules look for, by their ids."""
+    datasets = dataset_names()
+    return {rule["id"]: condition_words(rule["when"], datasets) for rule in document.get("rules", ())}
 
 
 def _other_in_force(policy: Policy, now: dict[uuid.UUID, Any], named: dict[uuid.UUID, Any]) -> Policy | None:
@@ -225,55 +234,7 @@ def _samples(samples: Sequence[shapes.ShadowSample]) -> list[SampleLine]:
     ]
 
 
-# --- In force --------------------------------------------------------------------------------------------
-
-
-@needs(ADMIN, methods=("POST",))
-def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    with request.workspace.open():
-        policy_selectors.get_policy(policy_id)
-    form = ActivateForm(request.POST)
-    if not form.is_valid():
-        return _show(request, policy_id, {"activate_form": form}, 422)
-    given = form.cleaned_data
-    try:
-        with request.workspace.open():
-            policies.activate(
-                policy_id=policy_id,
-                number=given["version"],
-                mode=given["mode"],
-                ratio=form.ratio,
-                actor=actor_of(request).label,
-            )
-    except (Invalid, Conflict) as error:
-        form.add_error(None, error.detail)
-        return _show(request, policy_id, {"activate_form": form}, 422)
-    messages.success(request, _activation_message(given["version"], given["mode"], form.ratio))
-    return redirect("console:policy", policy_id=policy_id)
-
-
-def _activation_message(number: int, mode: str, ratio: float) -> str:
-    if mode == "off":
-        said = _("Version {number} is out of force.")
-    elif mode == "shadow":
-        said = _("Version {number} runs in shadow: it decides and changes nothing.")
-    elif ratio == 1:
-        said = _("Version {number} decides about every item from now on.")
-    else:
-        said = _("Version {number} decides about {share} of 100 items from now on.")
-    return said.format(number=number, share=f"{ratio * 100:.0f}")
-
-
-@needs(ADMIN, methods=("POST",))
-def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    try:
-        with request.workspace.open():
-            policy_selectors.get_policy(policy_id)
-            policies.roll_back(policy_id=policy_id, actor=actor_of(request).label)
-        messages.success(request, _("Rolled back: what was in force before is in force again."))
-    except Conflict as error:
-        messages.error(request, error.detail)
-    return redirect("console:policy", policy_id=policy_id)
+# --- On the history --------------------------------------------------------------------------------------
 
 
 DECISIONS = ("allow", "label", "review", "block")
@@ -305,7 +266,7 @@ def show_backtest(request: Request, backtest_id: uuid.UUID) -> HttpResponse:
         rows = Backtest.objects.select_related("version", "version__policy")
         row = rows.filter(pk=backtest_id).first()
         if row is None:
-            raise NotFound(_("There is no such backtest."))
+            raise NotFound(_("This backtest does not exist."))
         job = Job.objects.filter(pk=row.job_id).first()
     result = backtests.BacktestCounter.of(row.state).result(row.version.number)
     context = {

@@ -204,7 +204,7 @@ def _version(claimed: jobs.Claim) -> ClassifierVersion:
     if version is None:
         raise Conflict(_("The classifier was deleted."))
     if version.state != State.PROMOTING:
-        raise Conflict(_("Another version of this classifier was promoted meanwhile."))
+        raise Conflict(_("Another version of this classifier was promoted in the meantime."))
     if version.model != model_routing.live():
         raise Stale(
             _("Another model answers now than the one that this version was trained for. Train it again.")

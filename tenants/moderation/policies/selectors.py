@@ -24,9 +24,12 @@ from tenants.moderation.models import (
     SharedHashList,
 )
 from tenants.moderation.policies.services import ENFORCE, OFF, SHADOW, newest
+from tenants.moderation.rules.document import DETECTOR_FAILED, REVIEW
 from tenants.moderation.rules.static_checks import Environment, InstalledDetector
 
 SAMPLES = 20
+# The queue of appeals, beside those of rules.
+APPEAL = "appeal"
 
 
 def list_policies() -> QuerySet:
@@ -37,7 +40,7 @@ def get_policy(policy_id: uuid.UUID | None) -> Policy:
     """Raises NotFound."""
     policy = list_policies().filter(pk=policy_id).first()  # None matches no row
     if policy is None:
-        raise NotFound(_("There is no such policy."))
+        raise NotFound(_("This policy does not exist."))
     return policy
 
 
@@ -45,7 +48,7 @@ def get_version(policy: Policy, number: int) -> PolicyVersion:
     """Raises NotFound."""
     version = PolicyVersion.objects.filter(policy=policy, number=number).first()
     if version is None:
-        raise NotFound(_("There is no such version of this policy."))
+        raise NotFound(_("This version of the policy does not exist."))
     return version
 
 
@@ -55,6 +58,15 @@ def list_versions(policy: Policy) -> QuerySet[PolicyVersion]:
 
 def list_activations(policy: Policy) -> QuerySet[PolicyActivation]:
     return PolicyActivation.objects.filter(policy=policy).select_related("version").order_by("-number")
+
+
+def list_queues() -> list[str]:
+    """Names of the review queues: rules in force or in shadow that ask a person, and two of their own."""
+    now = newest()
+    wanted = {getattr(row, name) for row in now.values() for name in ("enforced_id", "rest_id", "shadow_id")}
+    documents = PolicyVersion.objects.filter(pk__in=wanted - {None}).values_list("document", flat=True)
+    asking = {rule["id"] for document in documents for rule in document["rules"] if rule["then"] == REVIEW}
+    return sorted({*asking, DETECTOR_FAILED, APPEAL})
 
 
 def activations_now() -> tuple[dict[uuid.UUID, PolicyActivation], dict[uuid.UUID, PolicyVersion]]:

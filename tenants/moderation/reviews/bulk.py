@@ -25,7 +25,7 @@ from tenants.moderation.models import Evidence, Outcome, Review
 from tenants.moderation.reviews import queue
 from tenants.moderation.reviews import services as reviews
 from tenants.moderation.reviews.cases import WAITING, Case, lock_cases, read_cases
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.scope import current_tenant_id, tenant_scope, whole_tenant
 
 State, Kind = Review.State, Review.Kind
 
@@ -123,7 +123,8 @@ def _matching(wanted: Filter, actor: str, as_of: dt.datetime) -> QuerySet[Review
 
 def _changes(flags: Sequence[Review], decision: str) -> list[Change]:
     """Deciding them one after the other, on paper."""
-    cases = read_cases({flag.audit_id for flag in flags})
+    with whole_tenant():
+        cases = read_cases({flag.audit_id for flag in flags})
     before = {audit_id: case.standing().decision for audit_id, case in cases.items()}
     for flag in flags:
         _simulate(cases[flag.audit_id], flag, decision)
@@ -165,15 +166,17 @@ def apply(
         as_of = as_of or timezone.now()
         fitting = _matching(wanted, actor, as_of)
         ids = list(fitting.order_by("id").values_list("pk", "audit_id")[:AT_MOST])
-        cases = lock_cases({audit_id for _, audit_id in ids})
+        with whole_tenant():
+            cases = lock_cases({audit_id for _, audit_id in ids})
         # Looked at again under the lock: somebody may have claimed or decided one meanwhile.
         still = set(fitting.filter(pk__in=[review_id for review_id, _ in ids]).values_list("pk", flat=True))
-        lines = [
-            reviews.settle(cases[audit_id], flag, verdict, actor)[1]
-            for review_id, audit_id in ids
-            if review_id in still and (flag := _claimed(cases[audit_id], review_id, actor))
-        ]
-        record.append_all(lines)
+        with whole_tenant():
+            lines = [
+                reviews.settle(cases[audit_id], flag, verdict, actor)[1]
+                for review_id, audit_id in ids
+                if review_id in still and (flag := _claimed(cases[audit_id], review_id, actor))
+            ]
+            record.append_all(lines)
         return Applied(batch, len(lines), fitting.count(), as_of)
 
 

@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from tenants.accounts.models import PlanRequest, Tenant
 from tenants.events.models import TenantErasure, Webhook
 from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
@@ -67,7 +68,7 @@ def health_problems() -> list[HealthProblem]:
             log.warning("a check of the installation failed", exc_info=True, extra={"check": name})
             found.append(
                 HealthProblem(
-                    _("“%(name)s” could not be looked at") % {"name": name},
+                    _("“%(name)s” could not be checked") % {"name": name},
                     _("See the log of the web process."),
                 )
             )
@@ -138,7 +139,7 @@ def _canaries() -> Iterator[HealthProblem]:
     if late:
         names = ", ".join(sorted(late))
         yield HealthProblem(
-            _("Nobody serves the queues %(names)s") % {"names": names},
+            _("No worker serves the queues %(names)s") % {"names": names},
             _("Their canaries are late: a worker is missing, or hangs. Look at its log and restart it."),
             "canaries",
         )
@@ -218,6 +219,15 @@ def _erasures() -> Iterator[HealthProblem]:
         yield HealthProblem(what, "", "erasures", bad=False)
 
 
+def _requests() -> Iterator[HealthProblem]:
+    if number := PlanRequest.objects.filter(state=PlanRequest.State.OPEN).count():
+        what = ngettext("%d tenant asks for more", "%d tenants ask for more", number) % number
+        yield HealthProblem(what, "", "requests", bad=False)
+    for row in Tenant.objects.exclude(closes_at=None).order_by("closes_at")[:10]:
+        what = _("%(slug)s is being closed by its owner") % {"slug": row.slug}
+        yield HealthProblem(what, "", "requests", bad=False)
+
+
 CHECKS: dict[str, Callable[[], Iterator[HealthProblem]]] = {
     "workers": _workers,
     "canaries": _canaries,
@@ -230,4 +240,5 @@ CHECKS: dict[str, Callable[[], Iterator[HealthProblem]]] = {
     "webhooks": _webhooks,
     "quotas": _quotas,
     "erasures": _erasures,
+    "requests": _requests,
 }

@@ -18,6 +18,11 @@ export function startConfirmations(root: ParentNode): void {
   for (const input of all<HTMLInputElement>("input[data-must-equal]", root)) guard(input);
 }
 
+/** A form that only waits for being sent once more: what was interrupted for a proof of who sits here. */
+export function sendNow(): void {
+  find<HTMLFormElement>("form[data-send-now]")?.requestSubmit();
+}
+
 /** The form's button stays off until the name was typed. */
 function guard(input: HTMLInputElement): void {
   const button = input.form?.querySelector<HTMLButtonElement>("[type=submit]");

@@ -6,11 +6,10 @@ import getpass
 import os
 from typing import Any
 
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tenants.accounts import services
+from tenants.accounts import passwords, services
+from tenants.accounts.models import User
 from tenants.errors import ServiceError
 
 
@@ -23,10 +22,8 @@ class Command(BaseCommand):
     def handle(self, *args: object, **options: Any) -> None:
         password = os.environ.get("OPERATOR_PASSWORD") or getpass.getpass("Password: ")
         try:
-            validate_password(password)
+            passwords.check(password, User(email=options["email"]))
             user = services.create_user(email=options["email"], password=password, operator=True)
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from error
         except ServiceError as error:
             raise CommandError(error.detail) from error
         self.stdout.write(f"Operator {user.email} created.")

@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--forget-second-factor",
             action="store_true",
-            help="for somebody who lost both the app and the recovery codes; make sure that it is them",
+            help="for somebody who lost app or passkeys and the recovery codes; make sure that it is them",
         )
 
     def handle(self, *args: object, **options: Any) -> None:
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         ).first()
         if user is None:
             raise CommandError(f"There is no active account for {options['email']}.")
-        if options["forget_second_factor"] and second_factor.turn_off(user=user):
+        if options["forget_second_factor"] and second_factor.forget_all(user=user):
             self.stdout.write("The second factor is forgotten.")
         hours = settings.PASSWORD_RESET_TIMEOUT // 3600
         self.stdout.write(
