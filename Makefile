@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test test-all test-live test-browser test-slow test-speed test-docs test-room test-fast test-hosts image image-patroni test-matrix coverage demo bench fuzz backup restore lint lint-tools update lock clean install install-dev prepare-test
+.PHONY: run test test-fast test-hosts test-alerts image image-patroni test-matrix coverage demo bench load fuzz isolation isolation-mutations isolation-timing chaos backup restore lint lint-tools openapi sbom licences lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -57,6 +57,10 @@ HOSTS := tests/hosts tests/tenants/test_hosts.py tests/tenants/test_uploads_host
 test-hosts: install-dev prepare-test
 	@CROSSLIGHT_TEST_HOSTS=1 CROSSLIGHT_TEST_HOSTS_WHOLE=$(if $(PYTEST_ARGS),0,1) exec $(BIN)/python -m pytest -q -rs $(HOSTS) $(PYTEST_ARGS)
 
+# The alerts of deploy/monitoring, each by causing it; needs prometheus (apt-get install prometheus). Some ten minutes.
+test-alerts: install-dev prepare-test
+	@CROSSLIGHT_TEST_HOSTS=1 exec $(BIN)/python -m pytest -q -rs tests/hosts/test_alerts.py $(PYTEST_ARGS)
+
 # The guided tour, against a running stack or one of its own.
 demo: install
 	@exec $(BIN)/python -m standalone.tour
@@ -75,10 +79,11 @@ image-patroni:
 backup: install
 	@exec $(BIN)/python -m standalone backup --to "$(TO)" --keep-days "$(KEEP_DAYS)"
 
-# FROM, a backup or a folder of them (the newest), into DATA_DIR; FORCE=1 moves what is there aside.
+# FROM, a backup or a folder of them (the newest), into DATA_DIR; FORCE=1 moves what is there aside, UNSIGNED=1 takes one
+# without a signature. An encrypted one needs BACKUP_IDENTITY. TO_TIME, with WAL_ARCHIVE: a moment since the backup.
 restore: install
 	@exec $(BIN)/python -m standalone restore "$(or $(FROM),$(error Say which: make restore FROM=path))" \
-		$(if $(filter-out 0,$(FORCE)),--force)
+		$(if $(filter-out 0,$(FORCE)),--force) $(if $(filter-out 0,$(UNSIGNED)),--unsigned) $(if $(TO_TIME),--to-time "$(TO_TIME)")
 
 bench: bench-retrieval
 
@@ -92,13 +97,47 @@ bench-%:
 	@$(MAKE) --no-print-directory prepare-test
 	@exec $(BIN)/python benchmarks/$*.py
 
-# More mutated media than the tests take, other ones each time: `make fuzz FUZZ_EXAMPLES=200000`, or
-# `FUZZ_SEED=…` to repeat a run.
+# A mixed population, a greedy tenant, slow clients and an overload, on a stack of its own: MINUTES=15, SECTIONS=….
+load: bench-load
+
+# More mutated inputs than the tests take, other ones each time: media, and all else that a client sends (tests/fuzz).
+# `make fuzz FUZZ_EXAMPLES=200000`, PARTS=media or PARTS=parsers for one of them, `FUZZ_SEED=…` to repeat a run.
 FUZZ_EXAMPLES ?= 50000
-fuzz: install-dev
+FUZZ_media := tests/ml/test_media_fuzz.py
+FUZZ_parsers := tests/fuzz
+fuzz: prepare-test
 	@seed=$${FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
-	echo "fuzz: $(FUZZ_EXAMPLES) files, FUZZ_SEED=$$seed"; \
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) exec $(BIN)/python -m pytest tests/ml/test_media_fuzz.py -q --hypothesis-seed=$$seed
+	echo "fuzz: $(FUZZ_EXAMPLES) inputs a part, FUZZ_SEED=$$seed"; \
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) exec $(BIN)/python -m pytest \
+		$(foreach part,$(or $(PARTS),media parsers),$(FUZZ_$(part))) -q --hypothesis-seed=$$seed
+
+# One tenant attacks another through every documented operation and page of the console, and one table says what came of
+# it: `make isolation CALLS=1000000`, or `SEED=…` to repeat a run (docs/isolation.md).
+CALLS ?= 20000
+isolation: prepare-test
+	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "isolation: $(CALLS) calls, SEED=$$seed"; \
+	ISOLATION_CALLS=$(CALLS) ISOLATION_SEED=$$seed exec $(BIN)/python -m pytest tests/isolation/test_isolation.py -q
+
+# Whether the time of an answer tells what another workspace has: bits of mutual information over PAIRS of each kind.
+PAIRS ?= 10000
+isolation-timing: prepare-test
+	@ISOLATION_PAIRS=$(PAIRS) exec $(BIN)/python -m pytest tests/isolation/test_timing.py -q
+
+# The real stack at work while its processes, disks, links, clocks and files are attacked, and what it promised is compared
+# with what is there: `make chaos FAULTS=30 OPERATIONS=2000`, or `SEED=…` to repeat the choices (docs/chaos.md).
+FAULTS ?= 300
+OPERATIONS ?= 20000
+chaos: install-dev prepare-test
+	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "chaos: $(FAULTS) faults, $(OPERATIONS) operations, SEED=$$seed"; \
+	CHAOS_FAULTS=$(FAULTS) CHAOS_OPERATIONS=$(OPERATIONS) CHAOS_SEED=$$seed exec $(BIN)/python -m pytest \
+		tests/chaos/test_chaos.py -q -k "not is_seen" --show-capture=no --tb=short
+
+# Takes each guard between workspaces away in turn, and ends with an error if no test notices: MUTATIONS="policy|scope" for
+# some of them.
+isolation-mutations: prepare-test
+	@MUTATIONS="$(MUTATIONS)" exec $(BIN)/python -m pytest -q --show-capture=no -p tests.isolation.mutating
 
 lint: install-dev lint-tools
 
@@ -116,6 +155,12 @@ update: install-dev
 	$(BIN)/python -m standalone messages
 	$(LINT_ENV) DJANGO_SETTINGS_MODULE=config.settings $(BIN)/python -m tests.console.icons
 	$(BIN)/python -m tests.tiers
+
+# What the installation is made of (CycloneDX, var/sbom.json), and whether each licence is one that is allowed.
+sbom: install-dev
+	$(BIN)/python -m standalone.supply_chain sbom
+licences: install-dev
+	$(BIN)/python -m standalone.supply_chain licences
 
 # Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

@@ -119,7 +119,7 @@ def _interactions(all_of_it: World, chromium: Browser) -> list[Line]:
 
 
 def _type(page: Page) -> None:
-    page.get_by_label("Words to search by").press_sequentially("ripe bananas", delay=30)
+    page.get_by_label("Search text").press_sequentially("ripe bananas", delay=30)
 
 
 def _unfold(page: Page) -> None:

@@ -20,8 +20,17 @@ from _generation_pictures import COPY, FIRST, POOL, SEEDS, flat, nearest
 from _report import Line
 
 from ml.drawing.drawer import GUIDANCE, SHARPNESS, STEPS, Drawer
-from ml.drawing.packing import SHIPPED, Packed, unpack
-from research.drawing.designs import JUDGE, TRAIN, Design, Designs, Pixels, family, load_designs
+from ml.drawing.packing import Packed, unpack
+from research.drawing.designs import (
+    JUDGE,
+    SPLIT_WEIGHTS,
+    TRAIN,
+    Design,
+    Designs,
+    Pixels,
+    family,
+    load_designs,
+)
 
 #: Values that are tried, one setting at a time.
 SHARPNESSES = (0.1, 0.05, 0.02, 0.01, 0.005)
@@ -55,7 +64,7 @@ def run() -> list[Line]:
     designs = load_designs()
     if designs is None:
         return [Line("skipped: no drawings; `python -m research.drawing fetch` makes them", "-")]
-    path = Path(os.environ.get("WEIGHTS") or SHIPPED)
+    path = Path(os.environ.get("WEIGHTS") or SPLIT_WEIGHTS)
     return [Line("weights", unpack(path).digest), *Choosing(designs, unpack(path)).lines()]
 
 

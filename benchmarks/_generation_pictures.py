@@ -21,7 +21,7 @@ from ml.alignment.space import JointSpace
 from ml.drawing.conditioning import TEXT
 from ml.drawing.drawer import Drawer
 from ml.drawing.packing import SHIPPED
-from research.drawing.designs import TEST, TRAIN, Design, Designs, Pixels, load_designs
+from research.drawing.designs import SPLIT_WEIGHTS, TEST, TRAIN, Design, Designs, Pixels, load_designs
 
 Floats = NDArray[np.float32]
 
@@ -51,7 +51,7 @@ class Pictures:
     """Everything measured, seed by seed; each row of ``found`` is R@1 and R@10 by seed."""
 
     def __init__(self, designs: Designs) -> None:
-        self.designs, self.eyes, self.drawer = designs, Eyes(), Drawer.load()
+        self.designs, self.eyes, self.drawer = designs, Eyes(), Drawer.load(SPLIT_WEIGHTS)
         self.judge = fitted(self.eyes, designs)
         self.found: dict[str, list[tuple[float, float]]] = {}
         learnt = [row for one in designs.of(TRAIN) for row in one.pictures.values()]

@@ -15,7 +15,6 @@ from _report import Line, sized
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml import generators
 from ml.alignment.space import SHIPPED, JointSpace
 from ml.alignment.storage import missing_models
 from ml.drawing.drawer import Drawer
@@ -27,7 +26,7 @@ Pixels = NDArray[np.uint8]
 
 
 def run() -> list[Line]:
-    known = (Path(generators.__file__).parent / "things.txt").read_text("utf-8").split("\n")
+    known = (Path(__file__).parent / "drawn_things.txt").read_text("utf-8").split("\n")
     known = [name for name in known if name]
     names = [known[at] for at in np.random.default_rng(0).permutation(len(known))[:THINGS]]
     drawer = Drawer.load()

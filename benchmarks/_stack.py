@@ -23,6 +23,7 @@ from standalone.stack import Stack, embedded_services, inherited, running_stack
 
 #: The folder of a stack that runs already: at toy size all benchmarks share it.
 SHARED = os.environ.get("BENCH_STACK", "")
+SAMPLED_S = 0.02
 
 
 @contextmanager
@@ -162,6 +163,32 @@ class Watch:
         while not over:
             self.peak_mb = max(self.peak_mb, memory_mb(self._stack, self._name))
             over = stop.wait(0.25)
+
+
+def own_memory() -> int:
+    """Bytes of memory that this process wrote to: without files that it has mapped, which the kernel may drop."""
+    line = next(
+        one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("RssAnon")
+    )
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def most_memory() -> Iterator[list[int]]:
+    """A list of one: the most `own_memory` meanwhile."""
+    peak, stop = [own_memory()], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(SAMPLED_S):
+            peak[0] = max(peak[0], own_memory())
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        sampler.join()
 
 
 def memory_mb(stack: Stack, name: str) -> float:

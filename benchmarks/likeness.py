@@ -1,5 +1,7 @@
 """What the threshold of near-duplicates and the weight of negative examples stand on (`make bench-likeness`).
 
+Last what comparing the vectors of a dataset costs, as its health is examined (`SECTIONS=compare` for that alone).
+
 Over the demo files only, with the models in this process. Near-duplicates: how alike pictures stay when they are saved
 anew, scaled, cut or mirrored, against how alike different pictures are. Negative examples: "this, but not that" among
 the shop's phone photos, with words, catalogue pictures, and pictures with their descriptions on either side.
@@ -9,8 +11,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
@@ -21,8 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from ml.alignment.space import JointSpace
+from ml.projection.neighbours import far_out, groups_of, nearest
 
 DEMO = ROOT / "platform" / "standalone" / "demo_data"
+SECTIONS = os.environ.get("SECTIONS", "")
 THRESHOLDS = (0.95, 0.96, 0.97, 0.98, 0.985, 0.99)
 WEIGHTS = sized((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0), (0.0, 0.3))
 TOY_NAMES = ("red-bell-pepper", "green-bell-pepper")
@@ -193,9 +199,27 @@ def negatives(shop: Shop) -> dict[str, Any]:
     return found
 
 
+def compared() -> dict[str, float]:
+    """CPU seconds of finding the five nearest of each vector, groups of copies, and what is far out: as
+    `tenants.retrieval.dataset_health` does, on random vectors in 100 clusters."""
+    count = sized(100_000, 5_000)
+    chance = np.random.default_rng(1)
+    vectors = chance.normal(size=(count, 256)).astype(np.float32)
+    vectors += 3 * chance.normal(size=(100, 256)).astype(np.float32)[chance.integers(0, 100, count)]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    begun, started = time.process_time(), time.perf_counter()
+    near = nearest(vectors, 5)
+    groups_of(near, 0.985)
+    far_out(near)
+    cpu_s, wall_s = time.process_time() - begun, time.perf_counter() - started
+    print(f"\ncomparing {count:,} vectors of 256 with each other: {cpu_s:.1f} s of CPU, {wall_s:.1f} s")
+    return {"vectors": count, "cpu_s": round(cpu_s, 2), "wall_s": round(wall_s, 2)}
+
+
 def main() -> int:
     report = Report("likeness")
-    return report.finish(report.run("likeness", run) or {})
+    figures = {} if SECTIONS == "compare" else report.run("likeness", run) or {}
+    return report.finish({**figures, "compare": report.run("compare", compared)})
 
 
 def run() -> dict[str, Any]:

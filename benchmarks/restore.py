@@ -23,7 +23,6 @@ from _report import OUT, ROOT, TOY, Report, sized
 from _stack import SHARED, start_django
 
 from standalone.backup import manifest
-from standalone.backup.create import LAST
 from standalone.backup.database import view
 from standalone.files import read_json, write_json
 from standalone.stack import Stack, embedded_services, inherited
@@ -136,6 +135,9 @@ def source_in(folder: Path) -> Iterator[Stack]:
     if SHARED:
         stack = Stack(Path(SHARED), [], {})
         start_django(stack)
+        # Needs Django set up.
+        from standalone.backup.create import LAST
+
         # These backups do not stay, and the stack's doctor would miss them.
         note, before = stack.data_dir / LAST, read_json(stack.data_dir / LAST)
         try:

@@ -9,14 +9,14 @@ MAX_PASSAGES = 64
 _BREAK = re.compile(r"(?<=[.!?。！？])\s+|\n+|\s+")
 
 
-def passages(text: str) -> list[tuple[int, int]]:
+def passages(text: str, most: int = MAX_PASSAGES) -> list[tuple[int, int]]:
     """Character ranges (start, end) of at most PASSAGE characters that end at a sentence, a line or a word.
 
-    A text of more than MAX_PASSAGES passages is covered up to there.
+    A text of more than `most` passages is covered up to there.
     """
     ranges: list[tuple[int, int]] = []
     start, length = 0, len(text)
-    while start < length and len(ranges) < MAX_PASSAGES:
+    while start < length and len(ranges) < most:
         end = length if length - start <= PASSAGE else _last_break(text, start)
         if text[start:end].strip():
             ranges.append((start, end))

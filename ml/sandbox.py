@@ -39,6 +39,7 @@ USERS = {
     "index": 64804,
     "map": 64805,
     "trainer": 64806,
+    "document": 64807,
 }
 
 #: Kinds that read what they are given open and need no other file: names of files are nothing to them. (A table may

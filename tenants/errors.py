@@ -43,8 +43,20 @@ class Invalid(ServiceError):
         self.errors = [{"pointer": pointer, "detail": detail}]
 
 
+class NothingKnown(Invalid):
+    """A prompt names nothing that the generator knows."""
+
+    slug, title = "nothing-known", _("Nothing in these words is known")
+
+
 class Conflict(ServiceError):
     slug, status, title = "conflict", 409, _("In conflict with what exists")
+
+
+class Held(Conflict):
+    """A legal hold keeps what was to be erased or changed (`tenants.datasets.holds`)."""
+
+    slug, title = "legal-hold", _("Under legal hold")
 
 
 class NotAllowed(ServiceError):
@@ -78,12 +90,18 @@ class QuotaExceeded(ServiceError):
     slug, status, title = "quota-exceeded", 403, _("Over quota")
 
 
+class TrialEnded(ServiceError):
+    """The trial of the workspace is over: it may be read, and nothing added (`tenants.accounts.trials`)."""
+
+    slug, status, title = "trial-ended", 403, _("The trial has ended")
+
+
 class CursorExpired(ServiceError):
     slug, status, title = "cursor-expired", 410, _("This cursor has expired")
 
 
 class StorageFull(ServiceError):
-    slug, status, title = "storage-full", 507, _("There is no room")
+    slug, status, title = "storage-full", 507, _("No space left")
 
     def __init__(self) -> None:
         from django.utils.translation import gettext
@@ -116,9 +134,7 @@ class IndexRebuilding(ServiceError):
         from django.utils.translation import gettext
 
         super().__init__(
-            gettext(
-                "The search index of this workspace is being built anew. Nothing is lost; try again soon."
-            )
+            gettext("The search index of this workspace is being rebuilt. Nothing is lost; try again soon.")
         )
 
 

@@ -7,10 +7,13 @@ WEB_THREADS stays free of them, whatever the kinds add up to.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
+
+#: Called in the thread of a request that begins to be a long one, by whoever shares threads out.
+listener: Callable[[], object] = bool
 
 
 class Threads:
@@ -27,6 +30,8 @@ class Threads:
         if self._within is not None and not self._within.take():
             self._free.release()
             return False
+        if self._within is None:
+            listener()
         return True
 
     def give_back(self) -> None:
@@ -46,8 +51,10 @@ class Threads:
 
 
 ALL = Threads(settings.WEB_THREADS // 2)
-# Answers that wait for a job (`Prefer: wait`), uploads in parts, previews of imports, files compared with lists.
+# Answers that wait for a job (`Prefer: wait`), uploads in parts, previews of imports, files compared with lists, files
+# that anybody has checked for our marks.
 WAITING = Threads(settings.WEB_THREADS // 3, ALL)
 UPLOADING = Threads(settings.WEB_THREADS // 2, ALL)
 PREVIEWING = Threads(settings.WEB_THREADS // 3, ALL)
 FINGERPRINTING = Threads(4, ALL)
+CHECKING = Threads(2, ALL)

@@ -19,6 +19,9 @@ tenant_id: ContextVar[str] = ContextVar("tenant_id", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
 # The name under which an operator acts in a tenant; empty for everybody else.
 acting: ContextVar[str] = ContextVar("acting", default="")
+# Who asks for what is done now, in the words of the audit log (a person's id, `key:PREFIX`, `operator:ADDRESS`); empty
+# where nobody does, as in upkeep. A job keeps it, and works in its name.
+requester: ContextVar[str] = ContextVar("requester", default="")
 
 tracer = trace.get_tracer("crosslight")
 _propagator = TraceContextTextMapPropagator()

@@ -28,7 +28,9 @@ NOT_FAST = ("stack", "slow", "browser", "services")
 
 
 #: Files that share the session's stack: one process runs all of them, so that it is started once.
-ON_THE_STACK = re.compile(r"tests/(flows/|\w+/test_browser|standalone/test_(backup|doctor)\.py)")
+ON_THE_STACK = re.compile(
+    r"tests/(flows/|\w+/test_browser|standalone/test_(backup|doctor|point_in_time)\.py)"
+)
 
 
 def pytest_configure() -> None:
@@ -52,6 +54,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
         _, _, operation = item.name.partition("[")
         if operation and item._id.params is None:  # Schemathesis leaves it out.
             item._id = item._id.with_params(operation.removesuffix("]"))
+    elsewhere = {
+        item.nodeid.partition("::")[0] for item in items if "stack" in getattr(item, "fixturenames", ())
+    }
+    elsewhere = {name for name in elsewhere if not ON_THE_STACK.match(name)}
+    if elsewhere:
+        raise pytest.UsageError(f"files on the stack that ON_THE_STACK does not name: {', '.join(elsewhere)}")
     twice = [nodeid for nodeid, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:
         raise pytest.UsageError(f"tests that have one id: {', '.join(twice[:5])}")
@@ -109,6 +117,24 @@ def _ordinary_scheduling() -> Iterator[None]:
     then starve all others: `ml.sandbox.without_realtime`."""
     yield
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.fixture(autouse=True)
+def _signed_in_a_moment_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who `force_login` signs in has just proved who they are, as on the sign-in page."""
+    from django.test import Client
+
+    from tenants.accounts import sessions
+
+    plain = Client.force_login
+
+    def force_login(self: Client, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
+        session = self.session
+        sessions.mark_verified(session)
+        session.save()
+
+    monkeypatch.setattr(Client, "force_login", force_login)
 
 
 @pytest.fixture(autouse=True)
@@ -181,8 +207,27 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "WEBHOOK_ALLOW_HTTP": "1",
         "WEBHOOK_PORTS": "1024-65535",
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+        "STREAM_ALLOW_PLAIN": "1",
+        "STREAM_PORTS": "1024-65535",
+        "STREAM_ALLOWED_NETWORKS": "127.0.0.1/32",
         # Sessions are kept from test to test.
         "REAUTHENTICATION_MINUTES": "600",
+        "WAL_ARCHIVE": str(tmp_path_factory.mktemp("wal")),
+        # Which takes a share of a core for half a minute, and a workspace's one training at a time.
+        "DEMO_MODEL": "0",
     }
     with running_stack(tmp_path_factory.mktemp("stack"), demo=True, extra_env={**leases, **local}) as running:
+        _shared.append(running)
         yield running
+        _shared.clear()
+
+
+_shared: list[Any] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
+    """One of several processes runs the files on the stack in a row: it gives back 6 GB and a share of a core after."""
+    in_a_row = "PYTEST_XDIST_WORKER" in os.environ and ON_THE_STACK.match(item.nodeid)
+    if _shared and in_a_row and not (nextitem and ON_THE_STACK.match(nextitem.nodeid)):
+        _shared.pop().stop()

@@ -7,6 +7,7 @@ expression. Expressions are found in the source (calls of ``re``), so that a new
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import re
@@ -389,16 +390,12 @@ def arm(cpu_s: int) -> None:
 def examples() -> dict[str, Callable[[], list[Pattern]]]:
     """For expressions that are put together only when they are used: what they are then."""
     from ml.composing.moods import PROTOTYPES
-    from ml.generators import small_picture
 
     return {
         "ml/composing/moods.py: f'\\\\b(?:{self.english})'": lambda: [
             re.compile(rf"\b(?:{one.english})", re.IGNORECASE) for one in PROTOTYPES
         ],
         "ml/composing/moods.py: self.chinese": lambda: [re.compile(one.chinese) for one in PROTOTYPES],
-        "ml/generators/small_picture.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
-            small_picture._pattern()
-        ],
         "tenants/retrieval/query/fusion_weights.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
             re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in ("aaab", "a b a c", "C++")
         ],
@@ -416,6 +413,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from ml.media.sniffing import sniff
     from ml.provenance import generators
     from ml.provenance.tags import fields
+    from ml.reasoning import checker, read_rules
     from tenants.accounts.models import UserManager
     from tenants.datasets import values
     from tenants.datasets.importers import delimited, entries
@@ -427,7 +425,16 @@ def scanners() -> dict[str, Callable[[str], object]]:
     def tags_by(read: Callable[[bytes, fields.Tags], None], before: bytes = b"") -> Callable[[str], object]:
         return lambda text: read(before + text.encode("utf-8", "surrogatepass"), fields.Tags())
 
+    def refused(read: Callable[[str], object]) -> Callable[[str], None]:
+        def reader(text: str) -> None:
+            with contextlib.suppress(Exception):
+                read(text)
+
+        return reader
+
     return {
+        "rules over facts": refused(read_rules),
+        "rules over facts, in the checker": refused(checker._rules_of),
         "sniff": lambda text: sniff(text.encode()),
         "normalise": text_normalization.normalise,
         "identifiers": identifiers.find_identifiers,

@@ -110,6 +110,8 @@ def _offences(
             | postgres.ValidateConstraint()
             | operations.RemoveConstraint()
             | operations.RenameIndex()
+            # The release before narrows nobody: for it the policies let every row through.
+            | NarrowByDataset()
         ):
             return
         case NarrowByDataset():

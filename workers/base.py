@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -13,11 +14,12 @@ from typing import Any
 
 from celery import Task, shared_task
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
+from psycopg2.errors import QueryCanceled
 
 from ml.media import TRANSIENT, MediaError
 from tenants import broker, observe
-from tenants.errors import ServiceError, StorageFull, Unavailable
+from tenants.errors import ModelUnavailable, ServiceError, StorageFull, Unavailable
 from tenants.jobs import fair_queue
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import KINDS, Body, Kind
@@ -84,7 +86,11 @@ def run_job(job_id: str, tenant_id: str, body: Body | None = None) -> None:
         with observe.bound(observe.job_id, job_id), observe.bound(observe.tenant_id, tenant_id):
             claimed = jobs.claim(job_id=uuid.UUID(job_id), tenant_id=uuid.UUID(tenant_id))
             if claimed is not None:
-                with observe.continuing(claimed.trace, claimed.kind, **_told_of(claimed)):
+                with (
+                    # What it queues is asked for by whoever asked for it.
+                    observe.bound(observe.requester, claimed.requested_by),
+                    observe.continuing(claimed.trace, claimed.kind, **_told_of(claimed)),
+                ):
                     _run_claimed(claimed, body or KINDS[claimed.kind].body)
     finally:
         close_old_connections()
@@ -105,12 +111,12 @@ def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
     except jobs.Cancelled:
         jobs.stop_cancelled(claimed, cpu_s=time.thread_time() - start)
     except (MediaError, ServiceError) as error:
-        _record(claimed, _problem(error), time.thread_time() - start, final=not _may_pass(error))
+        _record(claimed, error, time.thread_time() - start, final=not _may_pass(error))
     except Exception as error:
         log.exception("attempt failed")
         # Without the values of variables: what people uploaded stays out of it.
         told = "".join(traceback.format_exception(error))
-        _record(claimed, _problem(error), time.thread_time() - start, final=False, told=told)
+        _record(claimed, error, time.thread_time() - start, final=False, told=told)
 
 
 def _may_pass(error: Exception) -> bool:
@@ -120,11 +126,39 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, Unavailable | StorageFull)
 
 
-def _record(claimed: jobs.Claim, error: dict[str, Any], cpu_s: float, *, final: bool, told: str = "") -> None:
-    try:
-        jobs.fail(claimed, error=error, cpu_s=cpu_s, final=final, traceback=told)
-    except jobs.LeaseLost:
-        log.warning("lease lost; another worker has the job")
+def _passes(error: Exception) -> bool:
+    """Whether something underneath was away or full, which has nothing to do with this job.
+
+    Not a model's files, which may be gone for good, and no statement that took too long.
+    """
+    if isinstance(error, OperationalError | InterfaceError):
+        return not isinstance(error.__cause__, QueryCanceled)
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, Unavailable | StorageFull) and not isinstance(error, ModelUnavailable)
+
+
+def _record(claimed: jobs.Claim, error: Exception, cpu_s: float, *, final: bool, told: str = "") -> None:
+    """Again while the database is away: what was not told looks like a worker that died."""
+    ended: dict[str, Any] = {
+        "error": _problem(error),
+        "cpu_s": cpu_s,
+        "final": final,
+        "passes": _passes(error),
+    }
+    deadline = time.monotonic() + settings.JOB_LEASE_S
+    while True:
+        try:
+            jobs.fail(claimed, **ended, traceback=told)
+        except jobs.LeaseLost:
+            log.warning("lease lost; another worker has the job")
+        except (OperationalError, InterfaceError):
+            if time.monotonic() < deadline:
+                close_old_connections()
+                time.sleep(1)
+                continue
+            raise
+        return
 
 
 def _problem(error: Exception) -> dict[str, object]:

@@ -10,11 +10,11 @@ from celery import shared_task
 from django.db import close_old_connections
 
 from tenants.accounts import passwords
-from tenants.events import deliveries, notices, quota_watch
+from tenants.events import deliveries, notices, quota_watch, syslog
 from tenants.jobs import notify_workers
 from tenants.jobs.kinds import QUEUES
-from tenants.moderation.record import seals
-from tenants.people import approvals, impersonation, invitations
+from tenants.moderation.record import anchors, checkpoints, seals
+from tenants.people import approvals, impersonation, invitations, letters, sign_up
 from tenants.people.sign_on import break_glass
 from tenants.pipeline.upkeep import operator_acts, periodic
 from workers.base import JobTask, LetterTask, places, run_next
@@ -48,6 +48,17 @@ def collect_garbage() -> None:
 @shared_task(name="workers.seal_records")
 def seal_records() -> None:
     seals.seal_all()
+    checkpoints.make()
+
+
+@shared_task(name="workers.send_anchors")
+def send_anchors() -> None:
+    anchors.send_due()
+
+
+@shared_task(name="workers.stream_log")
+def stream_log() -> None:
+    syslog.stream()
 
 
 @shared_task(name="workers.deliver_webhooks")
@@ -94,14 +105,28 @@ def mail_reset(email: str) -> None:
     passwords.mail_reset_link(email=email)
 
 
-@shared_task(name=approvals.TASK, base=LetterTask)
-def mail_operator_request(request_id: str) -> None:
-    approvals.mail_request(uuid.UUID(request_id))
+@shared_task(name=sign_up.TASK, base=LetterTask)
+def mail_sign_up(sign_up_id: str) -> None:
+    sign_up.mail_sign_up(uuid.UUID(sign_up_id))
+
+
+@shared_task(name="workers.tend_self_service")
+def tend_self_service() -> None:
+    """What people asked for by themselves and time decides about; letters that must not be lost."""
+    sign_up.tend()
+    operator_acts.close_due()
+    letters.note_trials()
+    letters.send_due()
 
 
 @shared_task(name=break_glass.TASK, base=LetterTask)
 def mail_break_glass(tenant_id: str, user_id: str, when: str) -> None:
     break_glass.mail_use(uuid.UUID(tenant_id), uuid.UUID(user_id), when)
+
+
+@shared_task(name=approvals.TASK, base=LetterTask)
+def mail_operator_request(request_id: str) -> None:
+    approvals.mail_request(uuid.UUID(request_id))
 
 
 @shared_task(name="workers.mail_webhook_disabled", base=LetterTask)

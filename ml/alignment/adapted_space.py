@@ -100,9 +100,17 @@ class AdaptedSpace:
         """The reverse of ``as_asset``."""
         return self.base.text_query(stored)
 
-    def few_words(self, texts: Floats) -> Floats:
-        """Texts of a word or two as queries, as the base has them."""
-        return self.base.few_words(texts)
+    def familiarity(self, texts: Floats) -> Floats:
+        """How familiar texts that ask [n, dimension] are to the pairs, 0 to 1, as their vectors say: [n].
+
+        1 for all where no direction was learnt: then a vector does not say it.
+        """
+        own, added = texts[:, self.base.hub_column], texts[:, -1]
+        if not (self.learnt and self.weight):
+            return np.ones(len(texts), np.float32)
+        # Both are the same number before the last division, the second one in proportion to the familiarity.
+        found = np.where(own > 0, added / np.where(own > 0, own, 1.0) / self.weight**0.5, 0.0)
+        return np.clip(found, 0.0, 1.0).astype(np.float32)
 
     def place_texts(self, meanings: Floats, shown: Floats, named: Floats, colours: Floats) -> Floats:
         """Texts by what they mean [n, d], show to the base [n, p] and name to it [n, c]."""

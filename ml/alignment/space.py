@@ -18,12 +18,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.alignment.adapted_space import AdaptedSpace
 from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.installed import SCHEME as ADDED
 from ml.alignment.own_tower import SCHEME, open_own_tower
 from ml.alignment.projection import Placing, StoresTexts
+from ml.alignment.relevance import Relevance, read_relevance
 from ml.alignment.storage import SpaceError, read_space
 
 __all__ = ["SHIPPED", "ImageFeatures", "JointSpace", "SpaceError", "TextFeatures"]
@@ -73,6 +75,8 @@ class JointSpace:
         self.dimension: int = self.manifest["dimension"]
         #: The cosine from which two pictures are taken for copies of one, where it has a bound of its own.
         self.near_duplicate: float | None = self.manifest.get("near_duplicate")
+        #: How likely a match of some score is right; None where nobody has calibrated that.
+        self.relevance: Relevance | None = _relevance(folder, self.manifest)
         self._text_encoder = text_encoder
         self._image_encoders = image_encoders
         self._lock = threading.Lock()
@@ -152,6 +156,18 @@ class JointSpace:
         placing = self._placing
         return placing.text_query(stored).astype(np.float32) if isinstance(placing, StoresTexts) else stored
 
+    def relevance_of(self, query: Vectors) -> Relevance | None:
+        """How likely what a query [dimension] finds is right: of a fine-tune by how familiar its words are to it."""
+        familiar = self.familiarity_of(query)
+        return self.relevance if self.relevance is None or familiar is None else self.relevance.at(familiar)
+
+    def familiarity_of(self, query: Vectors) -> float | None:
+        """How familiar a query [dimension] is to a fine-tune, 0 to 1; None where its relevance does not ask."""
+        placing = self._placing
+        if self.relevance is None or not self.relevance.foreign or not isinstance(placing, AdaptedSpace):
+            return None
+        return float(placing.familiarity(query[None])[0])
+
     @property
     def placing(self) -> Placing:
         """The arrays behind it, for those who fine-tune or measure."""
@@ -181,6 +197,13 @@ class JointSpace:
             if self._image_encoders is None:
                 self._image_encoders = [shared_encoder(spec) for spec in self.manifest["encoders"]["image"]]
             return self._image_encoders
+
+
+def _relevance(folder: Path, manifest: Mapping[str, Any]) -> Relevance | None:
+    try:
+        return read_relevance(manifest)
+    except ValueError as error:
+        raise SpaceError(f"{folder}: {error}") from error
 
 
 def _look(encoder: Encoder, pictures: list[Pixels]) -> tuple[Vectors, Vectors]:

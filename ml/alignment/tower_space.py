@@ -213,14 +213,15 @@ class TowerSpace:
     @property
     def _text(self) -> int:
         """Where the part that texts alone have begins."""
-        return self._hub + 1 + self._named
+        return self.hub_column + 1 + self._named
 
     @property
     def _named(self) -> int:
         return self.classes.width if self.classes else 0
 
     @property
-    def _hub(self) -> int:
+    def hub_column(self) -> int:
+        """Which number of a vector is its hub's."""
         return self.axes.shape[1] + layout.COLOUR_DIMENSIONS
 
     def text(self, reading: TextFeatures) -> Floats:
@@ -249,9 +250,9 @@ class TowerSpace:
         rows, norm = self._begun(len(meanings), more, TEXT_NORM)
         along = shown @ self.axes
         rows[:, : along.shape[1]] = along
-        rows[:, along.shape[1] : self._hub] = COLOUR_SCALE * colours
-        rows[:, self._hub] = HUB_IN_TEXT
-        rows[:, self._hub + 1 : self._text] = CLASS_SCALE * named
+        rows[:, along.shape[1] : self.hub_column] = COLOUR_SCALE * colours
+        rows[:, self.hub_column] = HUB_IN_TEXT
+        rows[:, self.hub_column + 1 : self._text] = CLASS_SCALE * named
         beyond = meanings @ self.text_axes - unit(along) @ self.text_from_shown
         rows[:, self._text : self._text + beyond.shape[1]] = room(rows, norm) * unit(beyond)
         return unit(rows)
@@ -270,9 +271,9 @@ class TowerSpace:
         rows, norm = self._begun(len(seen), more, IMAGE_NORM)
         shown = seen @ self.axes
         rows[:, : shown.shape[1]] = shown
-        rows[:, self._hub] = HUB_IN_IMAGE * self.hub_bias(seen)
-        rows[:, self._hub + 1 : self._text] = CLASS_SCALE * named
-        rows[:, shown.shape[1] : self._hub] = fitted(COLOUR_SCALE * colours, room(rows, norm))
+        rows[:, self.hub_column] = HUB_IN_IMAGE * self.hub_bias(seen)
+        rows[:, self.hub_column + 1 : self._text] = CLASS_SCALE * named
+        rows[:, shown.shape[1] : self.hub_column] = fitted(COLOUR_SCALE * colours, room(rows, norm))
         finer = slice(self.dimension - self.sight_axes.shape[1], self.dimension)
         rows[:, finer] = room(rows, norm) * unit(seen @ self.sight_axes)
         return unit(rows)
@@ -286,16 +287,22 @@ class TowerSpace:
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without the hub bias, which only texts should meet."""
-        return without_hub(vectors, self._hub)
+        return without_hub(vectors, self.hub_column)
 
     def as_asset(self, texts: Floats) -> Floats:
         """Texts that ask [n, dimension or more] as texts that are searched, of norm 1."""
-        return texts if self.stored_hub is None else _with_hub(texts, self._hub, HUB_IN_TEXT, self.stored_hub)
+        return (
+            texts
+            if self.stored_hub is None
+            else _with_hub(texts, self.hub_column, HUB_IN_TEXT, self.stored_hub)
+        )
 
     def text_query(self, stored: Floats) -> Floats:
         """The reverse of ``as_asset``."""
         return (
-            stored if self.stored_hub is None else _with_hub(stored, self._hub, self.stored_hub, HUB_IN_TEXT)
+            stored
+            if self.stored_hub is None
+            else _with_hub(stored, self.hub_column, self.stored_hub, HUB_IN_TEXT)
         )
 
     def few_words(self, texts: Floats) -> Floats:

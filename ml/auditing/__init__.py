@@ -4,6 +4,7 @@
 mixing facts and estimates. What stands here is for everybody; the other modules are for detectors and their training.
 """
 
+from ml.auditing.counting import counts_of
 from ml.auditing.examiner import DetectorResult, Examination, Examiner, Subject, load_or_placeholder
 from ml.auditing.fusion import (
     CATEGORIES,
@@ -28,6 +29,7 @@ __all__ = [
     "Subject",
     "authenticity",
     "categories",
+    "counts_of",
     "load_or_placeholder",
     "merged_fields",
 ]

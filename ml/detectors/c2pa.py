@@ -4,6 +4,10 @@ Four answers that must not be mixed up: ``absent`` (no manifest: most files), ``
 to an anchor that the tenant or this installation believes), ``valid`` (intact, but anybody may have signed it) and
 ``invalid`` (changed, transplanted or damaged). What was not read is ``not_examined``, never ``absent``.
 
+A time stamp (RFC 3161) over the signature is verified as well: that it stamps this signature and was signed by whose
+certificate it names, and whether that authority is one that this installation believes (``time_stamp_anchors``). It
+tells when the signature was there already, and nothing of who signed.
+
 The SDK calls a file invalid as well where only the certificate is at fault, for instance because it has expired since.
 That says who may have signed, not that anything was changed: such a file is ``valid``, and ``certificate`` says why its
 signer is not believed.
@@ -35,6 +39,9 @@ CERTIFICATES = {
     "signingCredential.expired": "expired",
     "signingCredential.invalid": "unsuitable",
 }
+STAMPED, TRUSTED_STAMP = "timeStamp.validated", "timeStamp.trusted"
+UNTRUSTED_STAMP = "timeStamp.untrusted"
+SOUND_STAMPS = frozenset({STAMPED, TRUSTED_STAMP, UNTRUSTED_STAMP})
 #: The type of a manifest store's outer JUMBF box: where these bytes stand, a manifest stood once.
 STORE = bytes.fromhex("63327061 00110010 800000aa 00389b71")
 MAX_LISTED, MAX_NODES = 20, 50_000
@@ -43,7 +50,7 @@ _EMPTY: Mapping[str, Any] = {}
 
 class C2pa(Detector):
     name = "c2pa"
-    version = "2"
+    version = "3"
     tier = "cryptographic"
     modalities: ClassVar = frozenset({"image", "audio", "video"})
     sees = "Signed content credentials, whether the file was changed after signing, and who signed."
@@ -63,7 +70,8 @@ class C2pa(Detector):
             return Finding("failed", "The file is empty.", fields=_not_examined("The file is empty."))
         own = normalise_anchors(item.options.get("own_anchors") or "")
         anchors = normalise_anchors(item.options.get("trust_anchors") or "")
-        return _examine(item.path, item.media_type, own, anchors)
+        stamps = normalise_anchors(item.options.get("time_stamp_anchors") or "")
+        return _examine(item.path, item.media_type, own, anchors, stamps)
 
 
 def load(argument: str) -> Detector:
@@ -76,7 +84,7 @@ def _readable(media_type: str) -> bool:
     return media_type in c2pa.Reader.get_supported_mime_types()
 
 
-def _examine(path: File, media_type: str, own: str, anchors: str) -> Finding:
+def _examine(path: File, media_type: str, own: str, anchors: str, stamps: str) -> Finding:
     import c2pa
 
     try:
@@ -85,7 +93,13 @@ def _examine(path: File, media_type: str, own: str, anchors: str) -> Finding:
         is_own = bool(own) and _state(report) == "trusted"
         if is_own and anchors:
             is_own = _state(_read(path, media_type, own)) == "trusted"
-        return _finding(report, is_own)
+        # A look of its own: whoever is trusted for times is not for signatures, which the SDK does not tell apart.
+        known = (
+            bool(stamps)
+            and _is_stamped(report)
+            and TRUSTED_STAMP in _codes_of(_read(path, media_type, stamps))
+        )
+        return _finding(report, is_own, _time_stamp(report, known))
     except c2pa.C2paError.ManifestNotFound:
         return _damaged("no manifest can be found") if _has_store(path) else _absent()
     except c2pa.C2paError as error:
@@ -152,6 +166,47 @@ def _failure_codes(results: Mapping[str, Any]) -> list[str]:
     return [str(_dict(one).get("code")) for one in found]
 
 
+# --- Time stamps ---
+
+
+def _codes_of(report: Mapping[str, Any]) -> set[str]:
+    """Of the active manifest, whatever they mean."""
+    active = _dict(_dict(report.get("validation_results")).get("activeManifest"))
+    return {str(_dict(one).get("code")) for entries in active.values() for one in _list(entries)}
+
+
+def _is_stamped(report: Mapping[str, Any]) -> bool:
+    return STAMPED in _codes_of(report)
+
+
+def _time_stamp(report: Mapping[str, Any], known: bool) -> dict[str, str]:
+    """`state`: `trusted`, `unknown-authority` (verified, by an authority that nobody named here), or `invalid`; with
+    `at` where it was verified. Empty for none."""
+    codes = _codes_of(report)
+    wrong = sorted(code for code in codes if code.startswith("timeStamp.") and code not in SOUND_STAMPS)
+    if STAMPED not in codes:
+        # Whose certificate is not believed, and whose signature does not hold besides.
+        wrong += sorted(codes & {UNTRUSTED_STAMP})
+    if wrong:
+        return {"state": "invalid", "why": wrong[0]}
+    if STAMPED not in codes:
+        return {}
+    manifest = _dict(_dict(report.get("manifests")).get(str(report.get("active_manifest"))))
+    at = sanitize_text(_dict(manifest.get("signature_info")).get("time"), 40)
+    return {"state": "trusted" if known else "unknown-authority", "at": at, "authority": _authority(report)}
+
+
+def _authority(report: Mapping[str, Any]) -> str:
+    """The name in its certificate, which the SDK tells in words alone."""
+    active = _dict(_dict(report.get("validation_results")).get("activeManifest"))
+    words = [
+        str(one.get("explanation"))
+        for one in map(_dict, _list(active.get("success")))
+        if one.get("code") == STAMPED
+    ]
+    return sanitize_text(words[0].partition(": ")[2], 100) if words else ""
+
+
 # --- Findings ---
 
 
@@ -169,7 +224,7 @@ def _damaged(why: str) -> Finding:
     return Finding(evidence=[{"kind": "c2pa", "state": "invalid", "codes": [code]}], fields={"c2pa": fields})
 
 
-def _finding(report: dict[str, Any], own: bool) -> Finding:
+def _finding(report: dict[str, Any], own: bool, time_stamp: Mapping[str, str]) -> Finding:
     manifests = _dict(report.get("manifests"))
     active = str(report.get("active_manifest"))
     manifest = _dict(manifests.get(active))
@@ -190,6 +245,7 @@ def _finding(report: dict[str, Any], own: bool) -> Finding:
         "title": sanitize_text(manifest.get("title")),
         "signer": _signer(manifest),
         "signed_at": sanitize_text(_dict(manifest.get("signature_info")).get("time"), 40),
+        "time_stamp": dict(time_stamp),
         "actions": [_action(action) for action in _actions(manifest)[:MAX_LISTED]],
         "ingredients": len(_list(manifest.get("ingredients"))),
         "manifests": len(manifests),

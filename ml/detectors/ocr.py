@@ -39,41 +39,21 @@ _MODELS = {
 }
 
 
-class Ocr(Detector):
-    name = "ocr"
-    version = "1"
-    tier = "rules"
-    modalities: ClassVar = frozenset({"image", "video"})
-    sees = "Printed and clear handwritten words, Chinese and English, for the detectors that read."
-    blind_to = (
-        "Text upside down or on its side, letters below some 10 pixels of 1024, other scripts; of films, all frames"
-        " but the four that differ most."
-    )
-    timeout_s = 60.0
-    order = 10
+class LineReader:
+    """Reads the lines of pictures: at most ``most`` of them, looked for at ``side`` pixels, read at ``longest``."""
 
-    def missing(self) -> str:
+    def __init__(self, side: int = SIDE, longest: int = 1024, most: int = MAX_LINES) -> None:
+        self._side, self._longest, self._most = side, longest, most
+
+    @staticmethod
+    def missing() -> str:
+        """What is not installed, "" where nothing lacks."""
         if find_spec("rapidocr") is None:
             return "The package rapidocr is not installed: pip install rapidocr"
         absent = [name for name in _MODELS.values() if not (_folder() / name).is_file()]
         return f"The installed rapidocr lacks {', '.join(absent)}: install rapidocr 3.10" if absent else ""
 
-    def examine(self, item: Item) -> Finding:
-        pictures = _pictures(item)
-        if not pictures:
-            return Finding("not_applicable", "There is no picture in it that could hold words.")
-        words, evidence = [], []
-        for at_s, pixels in pictures:
-            lines = self._read(pixels)
-            if not lines:
-                continue
-            text, places = _joined([line for line, _, _ in lines])
-            words.append(Words(text, "picture", at_s))
-            for (_, box, confidence), (start, end) in zip(lines, places, strict=False):
-                evidence.append(_evidence(box, confidence, pixels, at_s, start, end))
-        return Finding(words=words, evidence=evidence)
-
-    def _read(self, pixels: Pixels) -> list[tuple[str, NDArray[np.float32], float]]:
+    def read(self, pixels: Pixels) -> list[tuple[str, NDArray[np.float32], float]]:
         """The lines of a picture from top to bottom: text, box [4, 2] in pixels, confidence."""
         if _is_flat(pixels):
             return []
@@ -88,6 +68,10 @@ class Ocr(Detector):
             if confidence >= LEAST_CONFIDENCE and text.strip()
         ]
 
+    def load(self) -> None:
+        """Open the models now: afterwards no file has to be opened."""
+        _ = self._engine
+
     @cached_property
     def _engine(self) -> Any:
         from rapidocr import RapidOCR
@@ -98,14 +82,50 @@ class Ocr(Detector):
                 **{setting: str(_folder() / name) for setting, name in _MODELS.items()},
                 "Global.log_level": "error",
                 "Global.use_cls": False,
-                "Global.max_side_len": 1024,
+                "Global.max_side_len": self._longest,
                 "Det.limit_type": "max",
-                "Det.limit_side_len": SIDE,
-                "Det.max_candidates": MAX_LINES,
+                "Det.limit_side_len": self._side,
+                "Det.max_candidates": self._most,
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
+
+
+class Ocr(Detector):
+    name = "ocr"
+    version = "1"
+    tier = "rules"
+    modalities: ClassVar = frozenset({"image", "video"})
+    sees = "Printed and clear handwritten words, Chinese and English, for the detectors that read."
+    blind_to = (
+        "Text upside down or on its side, letters below some 10 pixels of 1024, other scripts; of films, all frames"
+        " but the four that differ most."
+    )
+    timeout_s = 60.0
+    order = 10
+
+    def missing(self) -> str:
+        return LineReader.missing()
+
+    def examine(self, item: Item) -> Finding:
+        pictures = _pictures(item)
+        if not pictures:
+            return Finding("not_applicable", "There is no picture in it that could hold words.")
+        words, evidence = [], []
+        for at_s, pixels in pictures:
+            lines = self._lines.read(pixels)
+            if not lines:
+                continue
+            text, places = _joined([line for line, _, _ in lines])
+            words.append(Words(text, "picture", at_s))
+            for (_, box, confidence), (start, end) in zip(lines, places, strict=False):
+                evidence.append(_evidence(box, confidence, pixels, at_s, start, end))
+        return Finding(words=words, evidence=evidence)
+
+    @cached_property
+    def _lines(self) -> LineReader:
+        return LineReader()
 
 
 def load(argument: str) -> Detector:

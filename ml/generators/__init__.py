@@ -13,7 +13,7 @@ from ml.generators.base import GenerationError, Generator, Marker
 if TYPE_CHECKING:
     from ml.generators._marked import MarkedGenerator
 
-__all__ = ["generator_ids", "load_generator"]
+__all__ = ["generator_ids", "load_generator", "understands"]
 
 CATALOG = Catalog("ml.generators")
 #: Beside the plug-ins stands the studio, which puts them together.
@@ -23,6 +23,16 @@ NOT_PLUGINS = frozenset({"studio"})
 def generator_ids() -> list[str]:
     """Every plug-in's id. Imports none."""
     return [name for name in CATALOG.ids() if name not in NOT_PLUGINS]
+
+
+def understands(spec: str, prompt: str) -> bool:
+    """Whether the generator of a spec knows anything that a prompt names; True of those that read any words. Loads no
+    weights."""
+    name = spec.partition(":")[0]
+    if name in NOT_PLUGINS or name not in CATALOG.ids():
+        return True
+    reads = getattr(CATALOG.load(name), "understands", None)
+    return reads is None or bool(reads(prompt))
 
 
 def load_generator(spec: str, marker: Marker) -> MarkedGenerator:

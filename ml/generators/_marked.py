@@ -1,9 +1,9 @@
 """The wrapper around every generator: what it makes is marked, signed and read back, or it does not leave.
 
-Marks go into pixels, frames and samples first, then the file is encoded and signed, then decoded again: both marks must
-be found in the bytes that are released, by the same readers that an audit uses. Where the invisible mark is not found
-it is tried again with more room for it; after ``ATTEMPTS`` the answer is ``not-marked``. Nothing here can be switched
-off, and previews are marked, too.
+Where they are wanted, the icon and the notice for people come first. Marks go into pixels, frames and samples, then the
+file is encoded and signed, then decoded again: both marks must be found in the bytes that are released, by the same
+readers that an audit uses. Where the invisible mark is not found it is tried again with more room for it; after
+``ATTEMPTS`` the answer is ``not-marked``. None of these can be switched off, and previews are marked, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 import wave
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import cycle, islice
@@ -197,15 +197,16 @@ def _read_sound(content: bytes) -> Sound | None:
 PREVIEW_SIDE, PREVIEW_SECONDS = 192, 0.8
 
 
-def read_credentials(content: bytes, media_type: str, root: str) -> dict[str, Any]:
-    """What the audit's detector ``c2pa`` says of these bytes, with ``root`` as the installation's own anchor."""
+def read_credentials(content: bytes, media_type: str, marker: Marker) -> dict[str, Any]:
+    """What the audit's detector ``c2pa`` says of these bytes, with the marker's root as the installation's own."""
     from ml.detectors.base import Item, load_detector
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made"
         path.write_bytes(content)
         kind: Any = media_type.partition("/")[0]
-        item = Item(kind, media_type, path=path, options={"own_anchors": root})
+        options = {"own_anchors": marker.keys.root, "time_stamp_anchors": marker.time_stamp_roots}
+        item = Item(kind, media_type, path=path, options=options)
         found: dict[str, Any] = dict(load_detector("c2pa").examine(item).fields.get("c2pa", {}))
     return found
 
@@ -232,16 +233,25 @@ class MarkedProgress:
     def __init__(self, watch: Watch, marker: Marker, batches: int) -> None:
         self._watch, self._marker, self._batches = watch, marker, batches
         self.batch = 0
+        #: What it raised, which is no fault of the generator that it interrupts.
+        self.raised: Exception | None = None
         self._last, self._step = 0.0, Step(0, 1)
 
     def __call__(self, step: Step) -> None:
         done = self.batch * step.total + min(step.done, step.total)
         self._step = Step(done, step.total * self._batches)
-        self._watch(replace(self._step, preview=self._preview(step.preview)))
+        self._tell(replace(self._step, preview=self._preview(step.preview)))
 
     def alive(self) -> None:
         """The last step once more: a chance to cancel."""
-        self._watch(self._step)
+        self._tell(self._step)
+
+    def _tell(self, step: Step) -> None:
+        try:
+            self._watch(step)
+        except Exception as error:
+            self.raised = error
+            raise
 
     def _preview(self, pixels: Pixels | None) -> Pixels | None:
         now = time.monotonic()
@@ -334,6 +344,10 @@ SOURCE_TYPES: dict[How, str] = {
 MEDIA_TYPES: dict[Kind, str] = {"image": "image/png", "video": "video/mp4", "audio": "audio/wav"}
 
 
+#: In the details of a manifest: a time stamp was asked for, and could not be had.
+UNAVAILABLE = "unavailable"
+
+
 def no_watch(step: Step) -> None:
     """A watch that looks away."""
 
@@ -373,7 +387,7 @@ class MarkedGenerator:
             ]
         return made
 
-    def _drawn(self, wanted: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+    def _drawn(self, wanted: Sequence[GenerationParams], watch: MarkedProgress) -> list[RawOutput]:
         try:
             raws = self._generator.draw(wanted, watch)
             if len(raws) != len(wanted):
@@ -382,6 +396,9 @@ class MarkedGenerator:
         except (Cancelled, GenerationError):
             raise
         except Exception as error:
+            if watch.raised is not None:
+                # As it was raised: a database that is away passes, and another try may fare better.
+                raise watch.raised from None
             if out_of_memory(error):
                 raise GenerationError(
                     "out-of-memory", "There is not enough memory: ask for a smaller or shorter one."
@@ -405,19 +422,23 @@ class MarkedGenerator:
         )
 
     def _picture(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
-        marked = self._watermarked(reduced_contrast(required(raw.pixels), attempt.room))
-        content = self._signed(params, raw, png(marked))
+        drawn = reduced_contrast(required(raw.pixels), attempt.room)
+        content = self._signed(params, raw, png(self._watermarked(self._with_icon(drawn))))
         pixels = read_png(content)
         if not (seen := self._seen([pixels])):
             return None
-        return self._made(raw, content, {"watermark": seen}, pixels=pixels)
+        scene = self._watermarked(drawn) if self._marker.icon is not None else None
+        return self._made(params, raw, content, {"watermark": seen}, pixels=pixels, scene=scene)
 
     def _clip(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
         frames = [
-            self._watermarked(reduced_contrast(frame, attempt.room), attempt.gain)
+            self._watermarked(self._with_icon(reduced_contrast(frame, attempt.room)), attempt.gain)
             for frame in required(raw.frames)
         ]
-        sound = self._sounding(raw.sound) if raw.sound is not None else None
+        # Music that it was given was released already, with its notice.
+        begins = raw.sound is None or params.sound is not None
+        sound = raw.sound if begins else self._with_notice(required(raw.sound))
+        sound = self._sounding(sound) if sound is not None else None
         film = mp4(
             frames, raw.fps, count=raw.count, sound=sound, crf=attempt.crf, sound_bits=attempt.sound_bits
         )
@@ -427,14 +448,34 @@ class MarkedGenerator:
         if not marks["watermark"] or (markable(sound) and not marks["sound_watermark"]):
             return None
         found = {name: mark for name, mark in marks.items() if mark}
-        return self._made(raw, content, found, pixels=shown[len(shown) // 2], sound=heard, seconds=seconds)
+        return self._made(
+            params, raw, content, found, pixels=shown[len(shown) // 2], sound=heard, seconds=seconds
+        )
 
     def _recording(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
-        content = self._signed(params, raw, wav(self._sounding(required(raw.sound))))
+        content = self._signed(params, raw, wav(self._sounding(self._with_notice(required(raw.sound)))))
         heard = read_wav(content)
         if not (mark := self._heard(heard)):
             return None
-        return self._made(raw, content, {"sound_watermark": mark}, sound=heard, seconds=heard.seconds)
+        return self._made(params, raw, content, {"sound_watermark": mark}, sound=heard, seconds=heard.seconds)
+
+    # --- What people see and hear ---
+
+    def _with_icon(self, pixels: Pixels) -> Pixels:
+        return self._marker.icon.on(pixels) if self._marker.icon is not None else pixels
+
+    def _with_notice(self, sound: Sound) -> Sound:
+        notice = self._marker.notice
+        return Sound(notice.before(sound.samples, sound.rate), sound.rate) if notice is not None else sound
+
+    def _disclosed(self, pixels: Pixels | None, sound: Sound | None) -> dict[str, Any]:
+        icon, notice = self._marker.icon, self._marker.notice
+        found: dict[str, Any] = {}
+        if icon is not None and pixels is not None:
+            found["icon"] = {"text": icon.text, "corner": icon.corner}
+        if notice is not None and sound is not None:
+            found["notice"] = {"seconds": round(notice.seconds, 2)}
+        return found
 
     # --- The invisible marks ---
 
@@ -480,33 +521,24 @@ class MarkedGenerator:
     def _how(self, raw: RawOutput) -> How:
         return raw.how or self._generator.how
 
-    def _signed(self, params: GenerationParams, raw: RawOutput, content: bytes) -> bytes:
-        return signing.sign(
-            self._marker.keys,
-            content,
-            MEDIA_TYPES[self.kind],
-            made_by=self.model,
-            source_type=SOURCE_TYPES[self._how(raw)],
-            details={
+    def _said(self, params: GenerationParams, raw: RawOutput) -> dict[str, Any]:
+        return {
+            "made_by": self.model,
+            "source_type": SOURCE_TYPES[self._how(raw)],
+            "details": {
                 "prompt_sha256": hashlib.sha256(params.prompt.encode()).hexdigest(),
                 "seed": params.seed,
                 "how": self._how(raw),
+                **({"parts": [part.said for part in raw.parts]} if raw.parts else {}),
             },
-        )
+        }
 
-    def _credentials(self, content: bytes, raw: RawOutput) -> dict[str, Any]:
-        """The manifest as an audit reads it. Raises GenerationError where it is not ours."""
-        found = read_credentials(content, MEDIA_TYPES[self.kind], self._marker.keys.root)
-        expected = SOURCE_TYPES[self._how(raw)]
-        if not found.get("own") or expected not in found.get("source_types", ()):
-            raise GenerationError(
-                "not-marked", "The content credentials could not be read back, so it is not released."
-            )
-        shown = {name: found[name] for name in ("state", "own", "signer")}
-        return {**shown, "source_type": expected}
+    def _signed(self, params: GenerationParams, raw: RawOutput, content: bytes) -> bytes:
+        return signing.sign(self._marker.keys, content, MEDIA_TYPES[self.kind], **self._said(params, raw))
 
     def _made(
         self,
+        params: GenerationParams,
         raw: RawOutput,
         content: bytes,
         marks: dict[str, Any],
@@ -514,13 +546,50 @@ class MarkedGenerator:
         pixels: Pixels | None = None,
         sound: Sound | None = None,
         seconds: float = 0.0,
+        scene: Pixels | None = None,
     ) -> MarkedOutput:
         height, width = pixels.shape[:2] if pixels is not None else (0, 0)
-        marks = {"c2pa": self._credentials(content, raw), **marks}
+        said = self._said(params, raw)
+        credentials = checked_credentials(self._marker, content, MEDIA_TYPES[self.kind], said)
+        parts = {"parts": said["details"]["parts"]} if raw.parts else {}
+        marks = {"c2pa": credentials, **marks, **self._disclosed(pixels, sound), **parts}
         return MarkedOutput(
             self.kind, MEDIA_TYPES[self.kind], content, self.model, self._how(raw),
-            marks, width, height, round(seconds, 3), pixels, sound,
+            marks, width, height, round(seconds, 3), pixels, sound, scene, said,
         )  # fmt: skip
+
+
+def checked_credentials(
+    marker: Marker, content: bytes, media_type: str, said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest as an audit reads it. Raises GenerationError where it is not ours."""
+    found = read_credentials(content, media_type, marker)
+    if not found.get("own") or said["source_type"] not in found.get("source_types", ()):
+        raise GenerationError(
+            "not-marked", "The content credentials could not be read back, so it is not released."
+        )
+    shown = {name: found[name] for name in ("state", "own", "signer", "time_stamp") if found.get(name)}
+    return {**shown, "source_type": said["source_type"]}
+
+
+def time_stamped(marker: Marker, made: MarkedOutput) -> MarkedOutput:
+    """What is kept, signed anew with a time stamp if one is asked for; where none can be had, the manifest says so."""
+    if marker.time_stamp is None:
+        return made
+    found: dict[str, Any] = {}
+    try:
+        content = signing.sign(
+            marker.keys, made.content, made.media_type, time_stamp=marker.time_stamp, **made.said
+        )
+        said = made.said
+    except signing.NoTimeStamp as error:
+        log.warning("a file was signed without a time stamp", extra={"why": str(error)})
+        details = {**made.said["details"], "time_stamp": UNAVAILABLE}
+        said = {**made.said, "details": details}
+        content = signing.sign(marker.keys, made.content, made.media_type, **said)
+        found = {"time_stamp": {"state": UNAVAILABLE, "why": str(error)[:300]}}
+    credentials = {**checked_credentials(marker, content, made.media_type, said), **found}
+    return replace(made, content=content, said=said, marks={**made.marks, "c2pa": credentials})
 
 
 def batched(wanted: Sequence[GenerationParams], size: int) -> Iterator[Sequence[GenerationParams]]:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
+import math
+import re
+import resource
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,10 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
+from ml.generators._marked import out_of_memory
 from ml.generators.base import GenerationError, GenerationParams, Generator, Pixels, Step, Watch
 
 PREVIEW_EVERY = 5
+#: As safetensors itself allows.
+MAX_HEADER = 100_000_000
 #: Latents are reduced to so many on a side before a preview is decoded.
 PREVIEW_LATENTS = 32
 
@@ -99,26 +107,93 @@ def _digest(folder: Path) -> str:
 
 
 def loaded(path: str, load: Any, folder: Path) -> Any:
-    """A pipeline by ``load``, which is some ``from_pretrained``. Raises GenerationError."""
+    """A pipeline by ``load``, which is some ``from_pretrained``. Raises GenerationError, MemoryError."""
     import torch
 
     quiet()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        files, variant = weights_of(folder)
+        if device == "cpu":
+            # Of a GPU's memory too little is an error that can be caught.
+            require_room(path, 4 * sum(numbers_in(file) for file in files))
         pipeline = load(
             str(folder),
             dtype=torch.float16 if device == "cuda" else torch.float32,
+            variant=variant,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
         ).to(device)
-    except MemoryError:
+    except GenerationError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         # Damaged or foreign files raise whatever the reader of that part raises.
         raise GenerationError("unreadable", f"{path!r} cannot be loaded: {str(error)[:300]}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+_VARIANT = re.compile(r"\.(\w+?)(?:-\d+-of-\d+)?\.safetensors$")
+
+
+def weights_of(folder: Path) -> tuple[list[Path], str | None]:
+    """Which files of a pipeline's folder are loaded, and their variant: None for the plain ones, else such as ``fp16``,
+    where a part has no others."""
+    parts = json.loads((folder / "model_index.json").read_text("utf-8"))
+    found: list[dict[str, list[Path]]] = []
+    for name in sorted(parts):
+        variants: dict[str, list[Path]] = {}
+        for file in sorted((folder / name).glob("*.safetensors")) if (folder / name).is_dir() else ():
+            named = _VARIANT.search(file.name)
+            variants.setdefault(named[1] if named else "", []).append(file)
+        found += [variants] if variants else []
+    lacking = [variants for variants in found if "" not in variants]
+    variant = min(lacking[0], key=lambda one: (one != "fp16", one)) if lacking else ""
+    return [file for one in found for file in one.get(variant, one.get("", []))], variant or None
+
+
+def numbers_in(file: Path) -> int:
+    """How many weights a file of safetensors has, by its header."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > MAX_HEADER:
+            raise ValueError(f"{file.name} is no file of safetensors")
+        header = json.loads(stream.read(length))
+    return sum(math.prod(one["shape"]) for name, one in header.items() if name != "__metadata__")
+
+
+def require_room(path: str, needed: int) -> None:
+    """Raises GenerationError where fewer bytes of memory are free than these: the system would end the process and its
+    job, again and again, and say nothing."""
+    if needed > (free := free_memory()):
+        raise GenerationError(
+            "out-of-memory",
+            f"{path!r} takes {needed / 1e9:.1f} GB of memory on a processor, and {free / 1e9:.1f} GB are free:"
+            " give the worker more, or choose a smaller model.",
+        )
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, of its control group, of its own limit."""
+    rooms = [psutil.virtual_memory().available]
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if most != resource.RLIM_INFINITY:
+        rooms.append(most - psutil.Process().memory_info().data)
+    group = Path("/sys/fs/cgroup")
+    try:
+        granted, stat = (
+            (group / "memory.max").read_text().strip(),
+            (group / "memory.stat").read_text().split(),
+        )
+    except OSError:
+        granted, stat = "max", []
+    if granted != "max":
+        # Without files that were read, as the kernel drops those.
+        rooms.append(int(granted) - int(stat[stat.index("anon") + 1]))
+    return max(0, min(rooms))
 
 
 def quiet() -> None:

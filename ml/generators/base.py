@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ml.composing.moods import Mood
-    from ml.provenance.signing import Keys
+    from ml.provenance.disclosure import Icon, Notice
+    from ml.provenance.signing import Keys, TimeStamp
 
 Kind = Literal["image", "audio", "video"]
-#: ``model``: a trained model made it. ``rules``: rules alone. ``layout``: rules arranged what models made.
+#: ``model``: a trained model made it. ``rules``: rules alone. ``layout``: rules arranged what models made, or took.
 How = Literal["model", "rules", "layout"]
 #: ``unreadable``: a request or a model's files that make no sense. ``not-marked``: the marks could not be read back.
 Code = Literal[
@@ -95,12 +96,35 @@ class GenerationError(Exception):
 
 
 @dataclass(frozen=True)
+class Part:
+    """One named thing of a picture that was put together.
+
+    ``how``: ``drawn`` by the model ``model``, or ``taken`` from a set of designs, which ``source``, ``name``,
+    ``author`` and ``licence`` say; ``changed``: it was given another colour.
+    """
+
+    thing: str
+    how: Literal["drawn", "taken"]
+    model: str = ""
+    name: str = ""
+    author: str = ""
+    licence: str = ""
+    source: str = ""
+    changed: bool = False
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """As manifests and results have it: what is empty is left out."""
+        return {name: value for name, value in vars(self).items() if value}
+
+
+@dataclass(frozen=True)
 class RawOutput:
     """What a generator returns, before marking: never leaves ``ml.generators``. One of the three is there.
 
     ``pixels``: uint8 [h, w, 3]. ``frames``: uint8 [n, h, w, 3], shown ``fps`` a second, with ``sound`` if there is one;
     ``count``: how many are shown in all, over and over where that is more than there are (0: each once). ``sound``
-    alone: a recording. ``how``: where it differs from the generator's.
+    alone: a recording. ``how``: where it differs from the generator's. ``parts``: of a layout, each thing in it.
     """
 
     pixels: Pixels | None = None
@@ -109,6 +133,7 @@ class RawOutput:
     count: int = 0
     sound: Sound | None = None
     how: How | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,13 +175,20 @@ class Marker:
     """Whose marks are put into everything.
 
     ``watermark_key``: 16 bytes or more. ``keys``: sign the manifest; the tenant's certificate. ``payload``: 32 bits for
-    pictures, of which sounds carry the lower 16. ``tenant``: its name or id, for messages.
+    pictures, of which sounds carry the lower 16. ``tenant``: its name or id, for messages. ``icon``: drawn into
+    pictures and frames; ``notice``: spoken before sound; None: neither is. ``time_stamp``: asked for one over the
+    signature of each file that is kept, which the certificates ``time_stamp_roots`` (PEM) are trusted for; None: signed
+    without.
     """
 
     watermark_key: bytes = field(repr=False)
     keys: Keys = field(repr=False)
     payload: int
     tenant: str
+    icon: Icon | None = None
+    notice: Notice | None = field(default=None, repr=False)
+    time_stamp: TimeStamp | None = field(default=None, repr=False)
+    time_stamp_roots: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -165,7 +197,10 @@ class MarkedOutput:
 
     ``pixels``: the picture, or a clip's middle frame, as decoded from ``content``; None for sound. ``sound``: likewise
     the samples. ``marks``: what was read back: ``c2pa`` (state, own, source_type, signer), ``watermark`` of pictures
-    and clips, ``sound_watermark`` of sounds. ``seconds``: 0 for pictures; ``width``, ``height``: 0 for sounds.
+    and clips, ``sound_watermark`` of sounds; and what people see and hear: ``icon`` (text, corner), ``notice``
+    (seconds). ``seconds``: 0 for pictures; ``width``, ``height``: 0 for sounds. ``scene``: a picture without its icon,
+    watermarked: what is scored, and what a clip begins with, whose frames have an icon of their own. ``said``: what its
+    manifest says, as ``signing.sign`` takes it.
     """
 
     kind: Kind
@@ -179,3 +214,5 @@ class MarkedOutput:
     seconds: float = 0.0
     pixels: Pixels | None = field(default=None, repr=False)
     sound: Sound | None = field(default=None, repr=False)
+    scene: Pixels | None = field(default=None, repr=False)
+    said: Mapping[str, Any] = field(default_factory=dict, repr=False)

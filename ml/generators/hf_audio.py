@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ml.generators._marked import out_of_memory
 from ml.generators._pretrained import Counting, Pretrained, alike, called, freed, quiet
 from ml.generators.base import GenerationError, GenerationParams, Kind, Limits, RawOutput, Sound, Watch
 
@@ -66,9 +67,9 @@ class HfAudio(Pretrained):
             model = transformers.MusicgenForConditionalGeneration.from_pretrained(
                 folder, use_safetensors=True, **where
             )
-        except MemoryError:
-            raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             raise GenerationError(
                 "unreadable", f"{self._path!r} cannot be loaded: {str(error)[:300]}"
             ) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ml.generators import load_generator
-from ml.generators._marked import MAX_SEED, MarkedGenerator, no_watch, required
+from ml.generators._marked import MAX_SEED, MarkedGenerator, no_watch, required, time_stamped
 from ml.generators.base import (
     GenerationError,
     GenerationParams,
@@ -120,7 +120,7 @@ class Studio:
         """All outputs of the request, or none. Raises GenerationError, and what ``watch`` raises."""
         _check(request)
         work = _Work(self, request, watch)
-        pieces = work.pieces()
+        pieces = [replace(piece, made=time_stamped(self._marker, piece.made)) for piece in work.pieces()]
         watch(Step(TOTAL, TOTAL))
         return Creation(pieces, _mean(pieces))
 
@@ -237,4 +237,5 @@ def _check(request: Request) -> None:
 
 
 def _seen(made: MarkedOutput) -> Pixels:
-    return required(made.pixels)
+    """What was drawn, without the icon: the prompt did not ask for it, and a clip would move it."""
+    return made.scene if made.scene is not None else required(made.pixels)

@@ -27,6 +27,16 @@ LEAST = 16
 #: Allowed rows a cell that are counted, on average, to see which cells a mask keeps to.
 SAMPLED = 32
 
+#: A mask that leaves less than this share of the cells nearest to a query is far away from it: how many cells are
+#: enough was measured on masks that are not.
+FAR = 0.25
+
+#: Rows at this many standard deviations of what codes are wrong by are taken for found.
+DEVIATIONS = 3.0
+
+#: Codes are asked for up to this share of the rows. Above, it is as cheap to score all of these.
+SURE = 0.125
+
 #: A row's cell is kept in 16 bits.
 MOST_CELLS = 1 << 16
 
@@ -98,19 +108,41 @@ class Cells(Kind):
         if allowed is None:
             params = faiss.SearchParametersIVF(nprobe=min(effort, self._index.nlist))  # type: ignore[call-arg]
             _, rows = found(*self._index.search(query[None], wanted, params=params))
-        else:
-            _, rows = self._search_allowed(query, wanted, effort, allowed)
-        return exact.search_rows(self._vectors, query, k, rows)
+            return exact.search_rows(self._vectors, query, k, rows)
+        return self._search_allowed(query, k, effort, allowed)
 
     def _search_allowed(self, query: Vectors, k: int, effort: int, allowed: Mask) -> tuple[Vectors, Rows]:
         scores = np.vecdot(self._centroids, query)
         weights = self._weights(allowed)
         order = np.argsort(-scores)
+        is_far = weights[order[:effort]].sum() < FAR * effort
         order = order[weights[order] > 0]
-        order = order[: int(np.searchsorted(np.cumsum(weights[order]), effort)) + 1]
         if not len(order):
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        return found(*self._read(query, k, order, scores[order], allowed))
+        if is_far:
+            return self._search_far(query, k, order, scores[order], allowed)
+        order = order[: int(np.searchsorted(np.cumsum(weights[order]), effort)) + 1]
+        _, rows = found(*self._read(query, self.looked_at(k), order, scores[order], allowed))
+        return exact.search_rows(self._vectors, query, k, rows)
+
+    def _search_far(
+        self, query: Vectors, k: int, cells: Rows, near: Vectors, allowed: Mask
+    ) -> tuple[Vectors, Rows]:
+        """All cells with allowed rows; where the codes cannot tell which rows are the best, all allowed rows.
+
+        A row that was not looked at scores no more than the worst code that was, but for what codes are wrong by.
+        """
+        wanted, count = self.looked_at(k), int(np.count_nonzero(allowed))
+        while wanted < SURE * count:
+            codes, rows = found(*self._read(query, wanted, cells, near, allowed))
+            if len(rows) < wanted:
+                break
+            scores = exact.inner_products(self._vectors, query, rows)
+            places = exact.top_k(scores, k)
+            if scores[places[-1]] > codes.min() + DEVIATIONS * np.std(scores - codes):
+                return scores[places], rows[places]
+            wanted *= 8
+        return exact.search_rows(self._vectors, query, k, np.flatnonzero(allowed))
 
     def _read(
         self, query: Vectors, k: int, cells: Rows, near: Vectors, allowed: Mask

@@ -171,6 +171,15 @@ class FlatIndex(Index):
         places = top_k(scores, min(k, live))
         return scores[places], places
 
+    def scores(self, queries: Vectors, rows: Rows) -> Vectors:
+        """Inner products float32 [rows, queries] of some rows with ``queries`` [q, dimension]."""
+        array = self._state.array
+        if not len(rows):
+            return np.zeros((0, len(queries)), np.float32)
+        queries = checked(queries, (-1, self.dimension or -1))
+        rows = np.ascontiguousarray(rows, np.int64)
+        return np.stack([inner_products(array, np.ascontiguousarray(one), rows) for one in queries], axis=1)
+
 
 def _grown(array: Vectors, count: int, total: int, dimension: int) -> Vectors:
     """``array`` itself while it has room, else a copy of its first ``size`` rows with twice the room."""

@@ -118,6 +118,10 @@ def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
         from ml.media import film
 
         yield from film.frames(file, request["max_frames"], request["max_seconds"])
+    elif kind == "moments":
+        from ml.media import film
+
+        yield from film.moments(file, request["max_moments"], request["max_seconds"])
     elif kind == "probe":
         from ml.media import probing
 

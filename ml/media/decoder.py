@@ -38,15 +38,17 @@ PathLike = str | os.PathLike[str]
 
 
 class Pool:
-    """Children with ``memory_bytes`` of address space each; ``turns`` says whose turn it is to have one at work.
+    """Children with ``memory_bytes`` of address space each, which run ``module``; ``turns`` says whose turn it is.
 
     Thread-safe; survives fork and a child's death. An answer that waits for its reader keeps a child, but not
     a place among those at work: readers that hold several answers cannot lock each other out.
     """
 
-    def __init__(self, memory_bytes: int, turns: Callable[[], FairQueue]) -> None:
+    def __init__(
+        self, memory_bytes: int, turns: Callable[[], FairQueue], module: str = "ml.media.child"
+    ) -> None:
         self.idle: list[Child] = []
-        self._memory_bytes, self._new_turns = memory_bytes, turns
+        self._memory_bytes, self._new_turns, self._module = memory_bytes, turns, module
         self._turns = turns()
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -150,7 +152,7 @@ class Pool:
                 if child.alive():
                     return child
                 child.stop()
-        return Child(self._memory_bytes)
+        return Child(self._memory_bytes, self._module)
 
     def _give_back(self, child: Child) -> None:
         with self._lock:
@@ -282,6 +284,20 @@ class Decoder:
         own gives none, nor one without a key frame where decoding is too dear. Damage as in ``sound``.
         """
         request = {"kind": "frames", "max_frames": max_frames, "max_seconds": self.max_seconds}
+        for header, parts in self._several(path, request, lambda header: header["at_s"]):
+            yield _trusted(_frame, header, parts)
+
+    def moments(self, path: str | os.PathLike[str], max_moments: int = 1_500) -> Iterator[Frame]:
+        """A picture for each moment of a film in order of time: ``at_s`` is where it begins, to within a quarter of a
+        second, and it lasts until the next one that is not ``same``.
+
+        A moment begins with a cut, or with a change that lasts; at least one is told for every three seconds. One that
+        moves has a picture for each second, of which the others have the ``at_s`` of the first. At most
+        ``max_moments`` of them are not ``same``: in films with more, those that begin with a cut come first, and what
+        is left out belongs to the moment before. Where decoding takes more than a third of the time that the film
+        plays, only key frames are looked at. Damage as in ``sound``.
+        """
+        request = {"kind": "moments", "max_moments": max_moments, "max_seconds": self.max_seconds}
         for header, parts in self._several(path, request, lambda header: header["at_s"]):
             yield _trusted(_frame, header, parts)
 

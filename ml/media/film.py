@@ -1,4 +1,4 @@
-"""Film inside the decoding child: one picture an interval, found by seeking, cuts preferred."""
+"""Film inside the decoding child: one picture an interval, found by seeking, cuts preferred; or one a shot."""
 
 from __future__ import annotations
 
@@ -219,6 +219,192 @@ def _candidates(walker: FrameReader, start: float, end: float) -> Iterator[Timed
         keys = [keys[round(step * (len(keys) - 1) / (STILLS - 1))] for step in range(STILLS)]
     stills = (walker.still(key) for key in keys)
     return (still for still in stills if still is not None)
+
+
+# --- Moments ---------------------------------------------------------------------------------------------
+# Where what is seen begins and ends: shots, and in shots that change a moment every few seconds.
+
+
+#: How often a film is looked at, on the grid: a cut is found to within that.
+LOOK_S = 0.08
+
+#: The picture that stands for a shot is taken so long after its cut, where it is no more a mixture of two; and at the
+#: latest so long after a change that does not come to rest.
+SETTLED_S, RESTLESS_S = 0.5, 2.0
+
+#: A change without a cut: mean difference of sampled luma from the picture that stands for the moment. One moment
+#: for it in so many seconds; still shots are told in the same distance, as the same.
+DRIFT, EVERY_S = 10.0, 3.0
+
+#: The picture is at rest: the mean difference from the look before. A slow pan has more.
+REST = 2.0
+
+#: Moments that may stand close together before the share of the film's length decides.
+BURST = 60
+
+#: A cut stands out from the usual change by this factor; how fast the usual one follows.
+OVER_USUAL, FOLLOWS = 2.0, 0.1
+
+
+def moments(path: File, max_moments: int, max_seconds: float) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
+    """As ``frames``, a picture for each moment: ``at_s`` is where it begins, and it lasts until the next."""
+    with open_source(path) as source:
+        if source.picture is None:
+            raise MediaError("unsupported", "the file has no pictures that can be read, only sound or none")
+        span = measure_duration(source, max_seconds)
+        source.read_only(source.picture)
+        walker = FrameReader(source)
+        kept: Gray | None = None
+        budget = MomentBudget(max_moments, span.end_s)
+        for at, frame, matters in find_moments(walker, span.end_s):
+            pixels = upright(frame, source.picture.sample_aspect_ratio)
+            small = block_brightness(pixels)
+            same = kept is not None and (is_similar(kept, small) or not budget.allows(at, matters))
+            kept = kept if same else small
+            header = {"at_s": at, "shape": list(pixels.shape[:2]), "same": same}
+            yield header | {"truncated": walker.damaged or span.truncated}, [pixels.tobytes()]
+        if kept is None:
+            raise MediaError("corrupt", "no picture of the film can be decoded: export it again")
+
+
+class MomentBudget:
+    """At most ``most`` moments in all, spread over the film: some in advance, the rest as it goes on."""
+
+    def __init__(self, most: int, duration_s: float) -> None:
+        # The first moment is not asked for.
+        self._burst = min(BURST, most - 1)
+        self._rate = (most - 1 - self._burst) / max(duration_s, 1.0)
+        self._left, self._at = float(self._burst), 0.0
+
+    def allows(self, at: float, matters: bool) -> bool:
+        """Whether one may begin now, which is then spent. The last half is kept for what ``matters``."""
+        self._left = min(self._burst, self._left + self._rate * max(0.0, at - self._at))
+        self._at = max(self._at, at)
+        if self._left < (1 if matters else 1 + self._burst / 2):
+            return False
+        self._left -= 1
+        return True
+
+
+def find_moments(walker: FrameReader, duration_s: float) -> Iterator[tuple[float, Any, bool]]:
+    """Where a moment begins, the picture that stands for it, and whether it begins with a cut or change.
+
+    In order of time, one at least every ``EVERY_S`` seconds that have pictures. Of a shot that moves also the first
+    picture of each second, as one more of the moment that it is in.
+    """
+    finder, last = MomentFinder(), -math.inf
+    for second in range(math.ceil(duration_s) + 1):
+        opening = True
+        for at, frame in walker.between(second, second + 1):
+            if at - last >= LOOK_S - 1e-3:
+                last = at
+                found = finder.look(at, frame)
+                yield from finder.passed()
+                if found is not None:
+                    yield found
+                elif opening:
+                    finder.note(frame)
+                opening = False
+    if (found := finder.end()) is not None:
+        yield found
+    if last == -math.inf and (first := walker.first()) is not None:
+        yield *first, True
+
+
+class MomentFinder:
+    """Tells moments from the looks at a film, one after the other, in constant memory."""
+
+    def __init__(self) -> None:
+        self._before: Gray | None = None
+        self._stands: Gray | None = None  # the look of the picture that stands for the moment
+        self._usual = 0.0
+        self._last: Timed | None = None
+        self._begun: float | None = None  # a moment that waits for the picture that stands for it
+        self._cut: float | None = None  # the last cut in it; None where it began without one
+        self._told = 0.0
+        self._noted: list[Any] = []  # what a change without a cut looks like, until it is known what it is
+        self._passed: list[tuple[float, Any, bool]] = []
+
+    def look(self, at: float, frame: Any) -> tuple[float, Any, bool] | None:
+        """A moment that has its picture now; None where none has."""
+        now, last, before = grid_brightness(frame), self._last, self._before
+        change = _difference(before, now)
+        self._before, self._last = now, (at, frame)
+        if self._is_cut(change):
+            return self._cut_at(at, last, before)
+        if self._begun is None:
+            if _difference(self._stands, now) > DRIFT:
+                self._begun, self._cut = at, None
+            elif at - self._told >= EVERY_S:
+                return self._tell(at, frame, now, matters=False)
+            return None
+        waited = at - self._begun
+        if self._cut is not None:
+            settled = at - self._cut >= SETTLED_S
+            return self._tell(self._begun, frame, now, settled) if settled or waited >= RESTLESS_S else None
+        if change > REST and waited < RESTLESS_S:
+            return None
+        if _difference(self._stands, now) <= DRIFT:
+            # Somebody passed by.
+            self._begun, self._noted = None, []
+        elif change <= REST:
+            return self._tell(self._begun, frame, now, matters=True)
+        elif at - self._told >= EVERY_S:
+            # A pan goes on, so what is seen now begins now; a dissolve into something that moves began when it did.
+            if self._begun - self._told >= EVERY_S:
+                return self._tell(self._begun, frame, now, matters=False)
+            self._passed = [(self._told, one, False) for one in self._noted]
+            return self._tell(at, frame, now, matters=False)
+        return None
+
+    def note(self, frame: Any) -> None:
+        """One more picture of the moment that was told last, if it turns out to go on: in a dissolve it does not."""
+        if self._begun is not None and self._cut is None:
+            self._noted.append(frame)
+
+    def passed(self) -> Iterator[tuple[float, Any, bool]]:
+        """Further pictures of a moment that went on, once that is known."""
+        passed, self._passed = self._passed, []
+        return iter(passed)
+
+    def end(self) -> tuple[float, Any, bool] | None:
+        """The moment that the film ends in, where that has not been told."""
+        if self._begun is None or self._last is None:
+            return None
+        return self._begun, self._last[1], True
+
+    def _cut_at(self, at: float, last: Timed | None, before: Gray | None) -> tuple[float, Any, bool] | None:
+        """One cut soon after another is a dissolve, a flash, or a picture that moves too much to tell."""
+        begun, since = self._begun, self._begun if self._cut is None else self._cut
+        self._cut, self._noted = at, []
+        if begun is None or since is None or last is None or before is None:
+            self._begun = at
+            return None
+        if at - since < SETTLED_S and at - begun < RESTLESS_S:
+            return None
+        found = self._tell(begun, last[1], before, at - since >= SETTLED_S)
+        self._begun = self._cut = at
+        return found
+
+    def _tell(self, begun: float, frame: Any, look: Gray, matters: bool) -> tuple[float, Any, bool]:
+        self._told, self._stands = begun, look
+        self._begun = self._cut = None
+        self._noted = []
+        return begun, frame, matters
+
+    def _is_cut(self, change: float) -> bool:
+        # The first picture begins a moment as well.
+        found = change > max(CUT, OVER_USUAL * self._usual)
+        if math.isfinite(change):
+            self._usual += FOLLOWS * (min(change, self._usual + CUT) - self._usual)
+        return found
+
+
+def _difference(one: Gray | None, other: Gray) -> float:
+    return math.inf if one is None or one.shape != other.shape else float(np.abs(one - other).mean())
+
+
+# --- One picture an interval -----------------------------------------------------------------------------
 
 
 class CutDetector:

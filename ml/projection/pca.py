@@ -35,10 +35,12 @@ def reduce(vectors: np.ndarray, dimension: int) -> tuple[np.ndarray, np.ndarray]
     Of equal vectors, or of less than two, all coordinates are 0. Rows with a value that is not finite become NaN, and
     count for nothing.
     """
-    sound = np.isfinite(vectors).all(axis=1)
+    sound = finite_rows(vectors)
     found = np.full((len(vectors), dimension), np.nan, np.float32)
     shares = np.zeros(dimension)
-    kept = np.asarray(vectors if sound.all() else vectors[sound], np.float32)
+    # Not copied where it need not be: a million vectors are mapped from their file.
+    kept = vectors if sound.all() else vectors[sound]
+    kept = kept if kept.dtype == np.float32 else kept.astype(np.float32)
     if not len(kept):
         return found, shares
     mean, covariance = _moments(kept)
@@ -50,6 +52,14 @@ def reduce(vectors: np.ndarray, dimension: int) -> tuple[np.ndarray, np.ndarray]
     shares[: len(values)] = np.clip(values, 0, None) / total
     found[sound] = _coordinates(kept, mean, directions)
     return found, shares
+
+
+def finite_rows(vectors: np.ndarray) -> np.ndarray:
+    """Which rows have only finite values: bool [n]. In parts, as a million rows lie in a file."""
+    found = np.empty(len(vectors), bool)
+    for start in range(0, len(vectors), CHUNK):
+        found[start : start + CHUNK] = np.isfinite(vectors[start : start + CHUNK]).all(axis=1)
+    return found
 
 
 def _moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 
 The installation is its own authority: a root that stays here and a leaf that signs; tenants have leaves of their own
 (``ml.provenance.signing``). The standard's profile wants the leaf issued by an authority, for digital signatures and
-e-mail protection (C2PA 2.x, section 14.5). Without a time-stamping
-authority, which would need a network, a file verifies only while its leaf is valid: leaves live for ten years and are
-renewed after five; roots live for thirty.
+e-mail protection (C2PA 2.x, section 14.5). Nothing here opens a connection: a time stamp comes from whoever is given
+to ``sign``. Without one a file verifies only while its leaf is valid: leaves live for ten years and are renewed after
+five; roots live for thirty.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -171,23 +173,100 @@ def sign(
     source_type: str = "trainedAlgorithmicMedia",
     details: Mapping[str, Any] | None = None,
     when: datetime | None = None,
+    time_stamp: TimeStamp | None = None,
 ) -> bytes:
-    """``content`` with a manifest inside that says who made it, by what and when.
+    """``content`` with a manifest inside that says who made it, by what and when; one that is there is replaced.
 
     ``made_by``: the model. ``source_type``: a code of IPTC's list of digital source types. ``details``: JSON that goes
-    with the action, for instance the digest of a prompt; everybody can read it. Raises ValueError for other formats
-    than ``SIGNABLE``, and c2pa's C2paError for content that is not of its media type.
+    with the action, for instance the digest of a prompt; everybody can read it. ``time_stamp``: asked once for a time
+    stamp over the signature. Raises ValueError for other formats than ``SIGNABLE``, NoTimeStamp where there is none or
+    none that fits, and c2pa's C2paError for content that is not of its media type.
     """
     if media_type not in SIGNABLE:
         raise ValueError(f"{media_type} cannot be signed; these can: {', '.join(sorted(SIGNABLE))}.")
     import c2pa
 
     manifest = json.dumps(_manifest(title, made_by, source_type, details or {}, when or datetime.now(UTC)))
-    info = c2pa.C2paSignerInfo(b"es256", keys.chain, keys.key, None)
     target = io.BytesIO()
-    with c2pa.Signer.from_info(info) as signer, c2pa.Builder(manifest, context(keys.root)) as builder:
+    with (
+        _signer_of(keys, roomy=time_stamp is not None) as signer,
+        c2pa.Builder(manifest, context(keys.root)) as builder,
+    ):
         builder.sign(signer, media_type, io.BytesIO(content), target)
-    return target.getvalue()
+    signed = target.getvalue()
+    return signed if time_stamp is None else _time_stamped(signed, media_type, time_stamp)
+
+
+def _signer_of(keys: Keys, *, roomy: bool) -> Any:
+    """`roomy`: its signatures are padded to 10 kB and more, which a time stamp takes the place of."""
+    import c2pa
+
+    if not roomy:
+        return c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", keys.chain, keys.key, None))
+    key = load_pem_private_key(keys.key, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("The signer's key is no elliptic curve key.")
+
+    def raw_signature(data: bytes) -> bytes:
+        halves = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+        return b"".join(half.to_bytes(32) for half in halves)
+
+    return c2pa.Signer.from_callback(raw_signature, c2pa.C2paSigningAlg.ES256, keys.chain.decode("ascii"))
+
+
+# --- Time stamps ---
+# In the unprotected header of the COSE signature, as `sigTst2` (C2PA 2.x): a token over the finished signature, in
+# place of as much padding, so that no length and no digest in the file changes.
+
+
+#: Takes what is to be stamped, answers with an RFC 3161 token (DER). Raises NoTimeStamp.
+TimeStamp = Callable[[bytes], bytes]
+_SIGNATURE = re.compile(rb"c2pa\.signature\x00(.{4})cbor", re.DOTALL)
+#: CBOR spells lengths from here to 65,535 in two bytes: padding that stays above is as long as it says.
+_LEAST_PAD = 256
+
+
+class NoTimeStamp(Exception):
+    """There is none; the text says why."""
+
+
+def _time_stamped(signed: bytes, media_type: str, time_stamp: TimeStamp) -> bytes:
+    import cbor2
+
+    boxes = list(_SIGNATURE.finditer(signed))
+    if len(boxes) != 1:
+        raise NoTimeStamp("The signature cannot be told from the rest of the file.")
+    begin = boxes[0].end()
+    end = begin + int.from_bytes(boxes[0][1]) - 8
+    cose = cbor2.loads(signed[begin:end])
+    protected, unprotected, payload, signature = cose.value
+    asked = cbor2.dumps(["CounterSignature", protected, b"", cbor2.dumps(signature)])
+    token = time_stamp(asked)
+    header = {"sigTst2": {"tstTokens": [{"val": token}]}, **unprotected}
+    spare = len(cbor2.dumps({**header, "pad": bytes(_LEAST_PAD)})) - len(cbor2.dumps(unprotected))
+    if spare > 0:
+        raise NoTimeStamp(f"The time stamp has {len(token):,} bytes, {spare:,} more than there is room for.")
+    header["pad"] = bytes(_LEAST_PAD - spare)
+    filled = cbor2.dumps(cbor2.CBORTag(cose.tag, [protected, header, payload, signature]))
+    if len(filled) != end - begin:
+        raise NoTimeStamp("The time stamp does not fit into its place.")
+    content = signed[:begin] + filled + signed[end:]
+    return _checksummed(content, begin) if media_type == "image/png" else content
+
+
+def _checksummed(png: bytes, inside: int) -> bytes:
+    """With the right checksum of the chunk around an offset."""
+    at = 8
+    while at < inside:
+        after = at + 12 + int.from_bytes(png[at : at + 4])
+        if after > inside:
+            body = png[at + 4 : after - 4]
+            return png[: after - 4] + zlib.crc32(body).to_bytes(4) + png[after:]
+        at = after
+    raise NoTimeStamp("The signature is in no chunk of the file.")
+
+
+# --- The manifest ---
 
 
 def _manifest(

@@ -142,6 +142,16 @@ class Objective(ABC):
     def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
         """Write what was learnt (safetensors, ONNX, a manifest with digests) into the new ``folder`` and return it."""
 
+    def calibrate(self, folder: Path, data: Data) -> dict[str, Any]:
+        """Let what was exported to ``folder`` say how likely its matches are right, and tell what is known of that.
+
+        By default the base's curves are carried over by the last phase's pairs (``ml.training.relevance``). An
+        objective that exports something else than a space overrides it.
+        """
+        from ml.training.relevance import carry_relevance
+
+        return carry_relevance(folder, self.recipe.base, data.test, data.train)
+
     def evaluate(
         self, folder: Path, train: Iterable[Any], tests: Mapping[str, Iterable[Any]]
     ) -> dict[str, Any]:

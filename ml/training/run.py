@@ -120,12 +120,13 @@ def _trained(folder: Path, request: Request, report: Report, load: Load) -> dict
             "gpu_s": round(progress.gpu_s, 1),
         }
     with distributed.alone():
-        space = _export(folder, request, objective, progress, reports)
+        space, relevance = _export(folder, request, objective, progress, reports, data[trainer.phases[-1]])
         metrics = objective.evaluate(space, data[trainer.phases[-1]].train, _tests(data))
     trainer.settle()
     result = {
         "space": str(space),
         "metrics": metrics,
+        "relevance": relevance,
         "quality": reports,
         "epochs": sum(1 for point in progress.history if point["epoch"]),
         "stopped": progress.stopped,
@@ -215,18 +216,24 @@ class _Telling:
 
 
 def _export(
-    folder: Path, request: Request, objective: Objective, progress: Progress, reports: Mapping[str, Any]
-) -> Path:
-    """Written beside and renamed: ``space/`` is whole or not there."""
+    folder: Path,
+    request: Request,
+    objective: Objective,
+    progress: Progress,
+    reports: Mapping[str, Any],
+    data: Data,
+) -> tuple[Path, dict[str, Any]]:
+    """Written beside and renamed: ``space/`` is whole or not there. And what is known of its relevance."""
     part, target = folder / f".{SPACE}.part", folder / SPACE
     shutil.rmtree(part, ignore_errors=True)
     recipe = {name: value for name, value in asdict(request.recipe).items() if name != "base"}
     history = [point for point in progress.history if point["best"]][-1:]
     extra = {**request.space, "training": {**recipe, "best": history, "quality": dict(reports)}}
     objective.export(part, extra)
+    relevance = objective.calibrate(part, data)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
-    return target
+    return target, relevance
 
 
 def _tests(data: Mapping[Phase, Data]) -> dict[str, Any]:

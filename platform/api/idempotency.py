@@ -114,6 +114,6 @@ def read_key(request: Request) -> str:
 
 
 def _fingerprint(request: Request, fields: Mapping[str, object], files: Mapping[str, IO[bytes]]) -> str:
-    parts = [str(request.method), request.path, json.dumps(fields, sort_keys=True)]
+    parts = [str(request.method), request.path, json.dumps(fields, sort_keys=True, default=str)]
     parts += [f"{name}={digest(files[name])[0]}" for name in sorted(files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -21,6 +21,7 @@ MAX_LIMIT = 200
 # Of a page of assets, whose metadata and captions may be long; about, as the last one is whole.
 MAX_BYTES = 4 * 1024 * 1024
 READ_AT_ONCE = 50
+Reader = Callable[[uuid.UUID | None, int], list[Any]]
 _LIMIT = re.compile(r"[0-9]{1,3}")
 
 
@@ -35,8 +36,11 @@ class Page:
         """This page of rows that are ordered by descending id."""
         return self.cut(self.fetch(rows), shape)
 
-    def of_bounded(self, rows: QuerySet, shape: Callable[[Any], object]) -> dict[str, object]:
-        """As `of`, for rows that may be large: the page ends early, with a cursor, once it has MAX_BYTES as JSON."""
+    def of_bounded(self, rows: QuerySet | Reader, shape: Callable[[Any], object]) -> dict[str, object]:
+        """As `of`, for rows that may be large: the page ends early, with a cursor, once it has MAX_BYTES as JSON.
+
+        Instead of rows what reads them: so many, by descending id, behind this one.
+        """
         results: list[object] = []
         size, after = 0, self.after
         while True:
@@ -50,8 +54,10 @@ class Page:
             if len(part) <= READ_AT_ONCE:
                 return {"results": results, "next": None}
 
-    def fetch(self, rows: QuerySet) -> list[Any]:
+    def fetch(self, rows: QuerySet | Reader) -> list[Any]:
         """The rows of this page, and one more if there is one."""
+        if not isinstance(rows, QuerySet):
+            return rows(self.after, self.limit + 1)
         if self.after is not None:
             rows = rows.filter(pk__lt=self.after)
         return list(rows[: self.limit + 1])

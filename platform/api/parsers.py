@@ -71,7 +71,7 @@ def read_form(
     json_fields: Iterable[str],
     repeated: Mapping[str, str] | None = None,
 ) -> Form:
-    """The body; form fields named in `json_fields` hold JSON.
+    """The body; form fields named in `json_fields` hold JSON, or nothing, as those that a page's form leaves empty.
 
     A form may send those named in `repeated` several times: what follows the first goes into the list that it names
     there. Raises ValidationError, ParseError, TooLarge.
@@ -91,7 +91,11 @@ def read_form(
         raise ValidationError({name: ["Send either several texts or this, not both."] for name in both})
     for name in repeated or {}:
         texts[name] = texts.get(name, [])[:1]
-    fields = {name: _value(name, values, json_fields) for name, values in texts.items() if values}
+    fields = {
+        name: _value(name, values, json_fields)
+        for name, values in texts.items()
+        if values and not (name in json_fields and values == [""])
+    }
     return Form({**fields, **lists}, found)
 
 

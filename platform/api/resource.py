@@ -20,6 +20,7 @@ from api.auth import key_of
 from api.problems import Problem, Refusal
 from api.rendering import Renderer
 from tenants.accounts import api_admission
+from tenants.accounts.api_admission import ADMISSION
 from tenants.accounts.rate_counter import WINDOW_S
 from tenants.scope import tenant_scope
 
@@ -27,8 +28,6 @@ LENGTH_REQUIRED = Problem(
     "length-required", 411, "The length is missing", "Send Content-Length; chunked bodies are not accepted."
 )
 RENDERER = Renderer()
-# Where a request keeps its admission: its view may be called again, once a large body is here (config.bridge).
-ADMISSION = "crosslight.admission"
 
 
 class Resource(APIView):
@@ -36,6 +35,8 @@ class Resource(APIView):
 
     scopes: Mapping[str, str | None] = {}
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
+    # Whether a body may come without its length (`config.ingest` reads it).
+    takes_chunks = False
     admission: api_admission.Admission | None = None
     found: Any = None
     # When this request came to its view (of time.perf_counter), and the milliseconds that key, scope and rate took.
@@ -73,7 +74,8 @@ class Resource(APIView):
         if kwargs:
             with tenant_scope(self.tenant_id):
                 self.found = self.find(**kwargs)
-        if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
+        chunked = "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers
+        if chunked and not self.takes_chunks:
             raise Refusal(LENGTH_REQUIRED)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
@@ -83,13 +85,17 @@ class Resource(APIView):
     def check_throttles(self, request: Request) -> None:
         """Count the request; refuse it over the plan's rate or over the month's requests."""
         # Called again, it is still one request.
-        self.admission = request.META.get(ADMISSION) or api_admission.count(key_of(request))
+        self.admission = request.META.get(ADMISSION) or self.count(request)
         request.META[ADMISSION] = self.admission
-        rate, limit = self.admission.rate, key_of(request).request_limit
+        rate, record = self.admission.rate, self.admission.record
         if rate is not None and rate.exceeded:
             raise Refusal(rate_exceeded(rate))
+        limit = record.request_limit if record is not None else None
         if limit is not None and self.admission.requests_this_month > limit:
             raise Refusal(_month_exceeded(limit))
+
+    def count(self, request: Request) -> api_admission.Admission:
+        return api_admission.count(key_of(request))
 
     # --- Headers of every answer ---
 
@@ -125,9 +131,15 @@ def _rate_headers(rate: api_admission.Rate) -> dict[str, str]:
     }
 
 
+_ALLOWS = {
+    "plan": "The plan allows {} requests a minute.",
+    "key": "This key allows {} requests a minute.",
+    "network": "Each network is allowed {} requests a minute here.",
+}
+
+
 def rate_exceeded(rate: api_admission.Rate) -> Problem:
-    who = "This key" if rate.of == "key" else "The plan"
-    detail = f"{who} allows {rate.limit} requests a minute. Try again in {rate.reset_s} s."
+    detail = f"{_ALLOWS[rate.of].format(rate.limit)} Try again in {rate.reset_s} s."
     return Problem(
         "rate-limited", 429, "Too many requests", detail, headers={"Retry-After": str(rate.reset_s)}
     )

@@ -41,6 +41,7 @@ PROBLEMS = {
     415: "This kind of body or file is not accepted.",
     422: "Some values are not valid; `errors` names them.",
     423: "Another request is writing.",
+    426: "The address is a WebSocket.",
     429: "Over the plan's rate.",
     460: "The bytes do not have that checksum.",
     503: "Not available at the moment.",
@@ -141,6 +142,8 @@ class ProblemSchema(AutoSchema):
         if operation is None:
             return None
         statuses = {*ALWAYS, *operation.pop("x-problems", ())}
+        if _needs_no_key(self.view):
+            statuses -= {401, 403}
         places = {parameter["in"] for parameter in operation.get("parameters", ())}
         if "path" in places:
             statuses.add(404)
@@ -191,4 +194,10 @@ class ProblemSchema(AutoSchema):
     def _with_scope(self, description: str) -> str:
         scope = cast(Resource, self.view).scope_of(self.method)
         needs = f"Needs the scope `{scope}`." if scope else "Any key will do."
+        if _needs_no_key(self.view):
+            needs = "Needs no key."
         return f"{description}\n\n{needs}".strip()
+
+
+def _needs_no_key(view: Any) -> bool:
+    return not view.permission_classes

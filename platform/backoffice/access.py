@@ -1,7 +1,6 @@
 """Who may open the operator's pages: staff, who signed in on the console's page, with a second factor if it is asked.
 
-Asked anew at every request, before the body is read. These pages have a policy of their own for what runs in them:
-unfold evaluates expressions in attributes and styles elements, which the console's policy forbids (ADR 25).
+Asked anew at every request, before the body is read.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
-from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
-from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
@@ -28,9 +25,10 @@ from tenants.accounts.operators import Operator, label_of
 from tenants.accounts.security import strictest_limits
 from tenants.errors import NotFound, ServiceError
 
+# Rows of a page of a list.
+SIZE = 50
+
 View = Callable[..., HttpResponseBase]
-# Scripts of other origins, and scripts in the page itself, stay forbidden here, too.
-POLICY = {"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]}
 
 
 class Request(HttpRequest):
@@ -56,7 +54,6 @@ def operators(methods: Iterable[str] = ("GET",), *, fresh: bool = False) -> Call
         protected = csrf_protect(_proved_first(view) if fresh else view)
 
         @csrf_exempt
-        @csp_update(POLICY)
         @wraps(view)
         def guarded(request: Any, *args: object, **kwargs: object) -> HttpResponseBase:
             if request.method not in allowed and not (request.method == "HEAD" and "GET" in allowed):
@@ -120,6 +117,6 @@ def form_data(request: HttpRequest) -> QueryDict | None:
 def page(
     request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200
 ) -> HttpResponse:
-    """A page under backoffice/, in unfold's frame."""
-    request.current_app = site.name
-    return render(request, f"backoffice/{template}", {**site.each_context(request), **context}, status=status)
+    """A page under backoffice/, with the navigation beside it."""
+    frame = {"navigation": navigation(), "section": section_of(request)}
+    return render(request, f"backoffice/{template}", {**frame, **context}, status=status)

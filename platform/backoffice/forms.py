@@ -7,8 +7,9 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, TEXTAREA_CLASSES
 
+from console.forms import StyledForm
+from tenants.accounts import trials
 from tenants.accounts.models import METADATA, METADATA_DEFAULT, RATE, RESOURCES, Acting, FeatureFlag, Plan
 from tenants.accounts.operators import MAX_REASON
 from tenants.people import approvals
@@ -26,31 +27,16 @@ NAMES = {
 }
 
 
-class OperatorForm(forms.Form):
-    """Unfold's classes on every field; a service's refusal is shown at the field that it names."""
+class OperatorForm(StyledForm):
+    """Several forms of a page ask for a reason: each field has an id of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Several forms of a page ask for a reason: each field has an id of its own.
         kwargs.setdefault("auto_id", f"id_{type(self).__name__.lower()}_%s")
         super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            _style(field.widget)
-
-    def refuse(self, error: Any) -> None:
-        for entry in getattr(error, "errors", None) or [{"pointer": "", "detail": error.detail}]:
-            name = entry["pointer"].strip("/").split("/")[0]
-            self.add_error(name if name in self.fields else None, entry["detail"])
-
-
-def _style(widget: forms.Widget) -> None:
-    if isinstance(widget, forms.CheckboxInput | forms.RadioSelect):
-        return
-    classes = INPUT_CLASSES
-    if isinstance(widget, forms.Select):
-        classes = SELECT_CLASSES
-    elif isinstance(widget, forms.Textarea):
-        classes = TEXTAREA_CLASSES
-    widget.attrs["class"] = " ".join(classes)
+        if "plan" in self.fields:
+            self.fields["plan"].widget.choices = [
+                (plan.slug, plan.name) for plan in Plan.objects.order_by("name", "slug")
+            ]
 
 
 class ReasonForm(OperatorForm):
@@ -70,28 +56,24 @@ class NewTenantForm(OperatorForm):
         ),
     )
     name = forms.CharField(max_length=200, label=gettext_lazy("Name"))
-    plan = forms.CharField(label=gettext_lazy("Plan"))
+    plan = forms.CharField(label=gettext_lazy("Plan"), widget=forms.Select)
     owner = forms.EmailField(
-        label=gettext_lazy("E-mail of the first owner"), help_text=gettext_lazy("They are invited.")
+        label=gettext_lazy("E-mail of the first owner"), help_text=gettext_lazy("They receive an invitation.")
     )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["plan"].widget = _plans()
-
-
-def _plans() -> forms.Select:
-    widget = forms.Select(choices=[(p.slug, p.name) for p in Plan.objects.order_by("name", "slug")])
-    _style(widget)
-    return widget
 
 
 class PlanChoiceForm(OperatorForm):
-    plan = forms.CharField(label=gettext_lazy("Plan"))
+    plan = forms.CharField(label=gettext_lazy("Plan"), widget=forms.Select)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["plan"].widget = _plans()
+
+class TrialForm(OperatorForm):
+    days = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=trials.MAX_DAYS,
+        label=gettext_lazy("Days from now"),
+        help_text=gettext_lazy("Empty: it never ends."),
+    )
 
 
 class OwnerForm(OperatorForm):
@@ -138,10 +120,12 @@ class LimitsForm(OperatorForm):
     """Where a tenant differs from its plan. Empty: as the plan; `none`: no ceiling."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Known before the form begins to check what was typed.
+        self.base_fields = self.limit_fields()  # type: ignore[misc]  # Django reads it from the form itself
         super().__init__(*args, **kwargs)
-        for name, label in NAMES.items():
-            self.fields[name] = CeilingField(label=label)
-            _style(self.fields[name].widget)
+
+    def limit_fields(self) -> dict[str, forms.Field]:
+        return {name: CeilingField(label=label) for name, label in NAMES.items()}
 
     @property
     def exceptions(self) -> dict[str, float | None]:
@@ -149,29 +133,81 @@ class LimitsForm(OperatorForm):
         return {name: None if value is NO_CEILING else value for name, value in given.items()}
 
 
+class GrantForm(LimitsForm):
+    """The plan and the limits that a tenant is to have, and words to who asked."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order_fields(["plan", "words"])
+
+    @property
+    def exceptions(self) -> dict[str, float | None]:
+        given = {name: self.cleaned_data[name] for name in NAMES if self.cleaned_data[name] is not None}
+        return {name: None if value is NO_CEILING else value for name, value in given.items()}
+
+    def limit_fields(self) -> dict[str, forms.Field]:
+        return {
+            "plan": forms.CharField(label=gettext_lazy("Plan"), widget=forms.Select),
+            "words": forms.CharField(
+                required=False, max_length=plan_requests.MAX_WORDS, label=gettext_lazy("Words to who asked")
+            ),
+            **super().limit_fields(),
+        }
+
+
+class DeclineForm(OperatorForm):
+    words = forms.CharField(
+        max_length=plan_requests.MAX_WORDS,
+        label=gettext_lazy("Words to who asked"),
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+def _ceilings() -> dict[str, forms.Field]:
+    """The fields of a plan that bound something, in the order in which they are shown."""
+    return {
+        **{name: CeilingField(label=NAMES[name]) for name in RESOURCES},
+        METADATA: CeilingField(
+            label=NAMES[METADATA],
+            help_text=gettext_lazy("Empty: %(default)s.") % {"default": METADATA_DEFAULT},
+        ),
+        RATE: forms.IntegerField(required=False, min_value=1, label=NAMES[RATE]),
+        "trial_days": forms.IntegerField(
+            required=False,
+            min_value=1,
+            max_value=trials.MAX_DAYS,
+            label=gettext_lazy("Days of a trial"),
+            help_text=gettext_lazy("Then a tenant may only read. Empty: the plan has no end."),
+        ),
+    }
+
+
 class PlanForm(OperatorForm):
     """A plan; an empty ceiling is none."""
 
     name = forms.CharField(max_length=100, label=gettext_lazy("Name"))
+    offered = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("Offered to members who ask for more"),
+        widget=forms.Select(choices=[("", gettext_lazy("No")), ("1", gettext_lazy("Yes"))]),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.base_fields = {**self.base_fields, **_ceilings()}  # type: ignore[misc]  # as above
         super().__init__(*args, **kwargs)
-        for name in RESOURCES:
-            self.fields[name] = CeilingField(label=NAMES[name])
-        self.fields[METADATA] = CeilingField(
-            label=NAMES[METADATA],
-            help_text=gettext_lazy("Empty: %(default)s.") % {"default": METADATA_DEFAULT},
-        )
-        self.fields[RATE] = forms.IntegerField(required=False, min_value=1, label=NAMES[RATE])
-        for field in self.fields.values():
-            _style(field.widget)
 
     @property
     def values(self) -> dict[str, Any]:
         given = self.cleaned_data
         named = (*RESOURCES, METADATA)
         limits = {name: given[name] for name in named if given[name] not in (None, NO_CEILING)}
-        return {"name": given["name"], "limits": limits, "rate_per_minute": given[RATE]}
+        return {
+            "name": given["name"],
+            "limits": limits,
+            "rate_per_minute": given[RATE],
+            "trial_days": given["trial_days"],
+            "offered": given["offered"],
+        }
 
 
 class NewPlanForm(PlanForm):
@@ -197,7 +233,7 @@ class ConfirmForm(OperatorForm):
 
 class ActForm(ReasonForm):
     access = forms.ChoiceField(
-        choices=Acting.Access.choices, initial=Acting.Access.READ, label=gettext_lazy("What you may do")
+        choices=Acting.Access.choices, initial=Acting.Access.READ, label=gettext_lazy("Access")
     )
     field_order = ["reason", "access"]
 
@@ -216,16 +252,16 @@ class ApprovalForm(ActForm):
 
 class FlagForm(OptionalReasonForm):
     state = forms.ChoiceField(
-        choices=[("default", gettext_lazy("As the code has it")), *FeatureFlag.State.choices],
+        choices=[("default", gettext_lazy("Default")), *FeatureFlag.State.choices],
         label=gettext_lazy("State"),
     )
     share = forms.IntegerField(
-        min_value=0, max_value=100, required=False, label=gettext_lazy("Percent of all tenants")
+        min_value=0, max_value=100, required=False, label=gettext_lazy("Percentage of all tenants")
     )
     tenants = forms.CharField(
         required=False,
         max_length=5000,
-        label=gettext_lazy("And these tenants"),
-        help_text=gettext_lazy("Slugs, separated by blanks."),
+        label=gettext_lazy("Also these tenants"),
+        help_text=gettext_lazy("Slugs, separated by spaces."),
     )
     field_order = ["state", "share", "tenants", "reason"]

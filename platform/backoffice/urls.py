@@ -1,4 +1,4 @@
-"""The operator's pages, below /operator/; `site` puts them into its namespace."""
+"""The operator's pages, below /operator/."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from backoffice.views import (
     jobs,
     log,
     plans,
+    requests,
     tenants,
+    usage,
     workers,
 )
 
+app_name = "operator"
 urlpatterns = [
     path("", dashboard.index, name="index"),
     path("tenants", tenants.index, name="tenants"),
@@ -25,6 +28,7 @@ urlpatterns = [
     path("tenants/<slug:slug>/suspend", tenants.suspend, name="tenant-suspend"),
     path("tenants/<slug:slug>/resume", tenants.resume, name="tenant-resume"),
     path("tenants/<slug:slug>/plan", tenants.change_plan, name="tenant-plan"),
+    path("tenants/<slug:slug>/trial", tenants.change_trial, name="tenant-trial"),
     path("tenants/<slug:slug>/limits", tenants.change_limits, name="tenant-limits"),
     path("tenants/<slug:slug>/owner", tenants.invite_owner, name="tenant-owner"),
     path("tenants/<slug:slug>/export", exports.request_export, name="tenant-export"),
@@ -33,12 +37,18 @@ urlpatterns = [
     path("tenants/<slug:slug>/act", impersonation.begin, name="tenant-act"),
     path("tenants/<slug:slug>/ask", impersonation.ask, name="tenant-ask"),
     path("stop-acting", impersonation.stop, name="stop-acting"),
+    path("requests", requests.index, name="requests"),
+    path("requests/<uuid:request_id>", requests.show, name="request"),
+    path("requests/<uuid:request_id>/grant", requests.grant, name="request-grant"),
+    path("requests/<uuid:request_id>/decline", requests.decline, name="request-decline"),
     path("erasures", erasures.index, name="erasures"),
     path("erasures/<uuid:erasure_id>", erasures.receipt, name="erasure"),
     path("plans", plans.index, name="plans"),
     path("plans/new", plans.create, name="plans-new"),
     path("plans/<slug:slug>", plans.plan, name="plan"),
     path("plans/<slug:slug>/delete", plans.delete, name="plan-delete"),
+    path("usage", usage.index, name="usage"),
+    path("usage/export", usage.export, name="usage-export"),
     path("fleet", workers.index, name="fleet"),
     path("canaries", workers.canaries, name="canaries"),
     path("jobs", jobs.index, name="jobs"),

@@ -14,6 +14,7 @@ import io
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import IO, Any
 
@@ -22,12 +23,12 @@ from django.db import InterfaceError, OperationalError
 from django.utils import translation
 from uuid_utils.compat import uuid7
 
-from api.problems import Refusal, problem_of, too_large
-from api.resource import ADMISSION
+from api.problems import Problem, Refusal, problem_of, too_large
 from config.request_bodies import SMALL, Bodies, ClientLeft, Receive
-from config.threads import LifoThreadPool, ThreadShares
-from tenants import observe
-from tenants.accounts.quotas import is_only_tenant
+from config.threads import Caller, Full, LifoThreadPool, ThreadShares
+from tenants import long_requests, observe
+from tenants.accounts.api_admission import ADMISSION, Admission
+from tenants.accounts.networks import network_of
 from tenants.errors import StorageFull
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,25 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Environ = dict[str, Any]
 _NO_BODY = io.BytesIO()
+# Longer than any key's prefix.
+PREFIX = 32
+
+# Seconds. What waits then has mostly been answered.
+COME_AGAIN_S = "1"
+TOO_MANY_AT_ONCE = Problem(
+    "too-many-at-once",
+    429,
+    "Too many requests at once",
+    "Requests of yours wait for their turn already, and more would be answered too late. Send fewer beside each other.",
+    headers={"Retry-After": COME_AGAIN_S},
+)
+OVERLOADED = Problem(
+    "unavailable",
+    503,
+    "Not available at the moment",
+    "More requests wait than can be answered in time. Try again.",
+    headers={"Retry-After": COME_AGAIN_S},
+)
 
 # A client that takes nothing of an answer for this long is given up.
 STALLED_S = 30.0
@@ -85,11 +105,14 @@ class Bridge:
 
     def __init__(self, wsgi: Any, threads: int) -> None:
         self._wsgi = wsgi
-        self._pool = LifoThreadPool(threads, "web")
+        self._pool = LifoThreadPool(threads, "web", of_one=threads // 4)
+        long_requests.listener = self._pool.keep_long
         self._bodies = Bodies()
         # Reading a file out of a large body takes a thread for as long as copying it: with tenants.long_requests, which
         # may have half of them, some are always left, and no tenant has all of these.
         self._turns = ThreadShares(threads * 3 // 8, threads // 4)
+        # Strangers have turns of their own, so that no number of them makes a tenant's upload wait.
+        self._open_turns = ThreadShares(threads // 8, 1)
 
     def stuck_for(self) -> float:
         """Seconds in which requests have waited for a thread and none has become free."""
@@ -101,32 +124,34 @@ class Bridge:
         length = _length(scope) or 0
         environ = dict(build_environ(_wsgi_scope(scope), _NO_BODY))  # type: ignore[arg-type]
         try:
-            if length > SMALL:
+            if length > SMALL or takes_stream(scope):
                 return await self._ask_first(environ, receive, length)
             address = (scope.get("client") or ("",))[0]
             body = await self._bodies.small(receive, length, address) if length else io.BytesIO()
             return await self._answer(environ, body)
-        except (Refusal, StorageFull, OperationalError, InterfaceError) as error:
-            return _refused(error)
+        except (Refusal, StorageFull) as error:
+            return refused(error)
+        except Full as full:
+            # At once and without a thread: the client learns when to come again, and nobody waits for this answer.
+            return refused(Refusal(TOO_MANY_AT_ONCE if full.of_caller else OVERLOADED))
 
     async def _ask_first(self, environ: Environ, receive: Receive, length: int) -> Answer:
         first = await self._run(environ, _UnreadBody())
         if isinstance(first, Answer):
             return first
+        if not first.tenant and (network := _open_to(environ)):
+            async with (
+                self._bodies.of_network(receive, length, network) as body,
+                self._open_turns.turn(network),
+            ):
+                return await self._answer(environ, body, long=True)
         if not first.tenant:
-            # A page that anybody may open, or of an operator: none has such a form.
+            # Another page that anybody may open, or of an operator: none has such a form.
             raise Refusal(too_large(f"This page takes a form of at most {SMALL // 1024} kB."))
         if _is_resumable_upload(environ):
             return await self._in_windows(environ, receive, length, first.tenant)
-        body_of = self._bodies.large(
-            receive,
-            length,
-            first.tenant,
-            copied=_is_copied(environ),
-            is_only_tenant=self._is_only_tenant,
-        )
-        async with body_of as body, self._turns.turn(first.tenant):
-            return await self._answer(environ, body)
+        async with self._bodies.large(receive, length, first.tenant) as body, self._turns.turn(first.tenant):
+            return await self._answer(environ, body, long=True)
 
     async def _is_only_tenant(self) -> bool:
         return await asyncio.get_running_loop().run_in_executor(self._pool, is_only_tenant)
@@ -138,7 +163,7 @@ class Bridge:
             async for window in windows:
                 environ = {**environ, "CONTENT_LENGTH": str(len(window))}
                 async with self._turns.turn(tenant):
-                    answer = await self._answer(environ, io.BytesIO(window))
+                    answer = await self._answer(environ, io.BytesIO(window), long=True)
                 offset = dict(answer.headers).get(b"upload-offset")
                 if answer.status != HTTPStatus.NO_CONTENT or offset is None:
                     return answer
@@ -147,18 +172,18 @@ class Bridge:
             raise ClientLeft
         return answer
 
-    async def _answer(self, environ: Environ, body: IO[bytes]) -> Answer:
-        answer = await self._run(environ, body)
+    async def _answer(self, environ: Environ, body: IO[bytes], *, long: bool = False) -> Answer:
+        answer = await self._run(environ, body, long=long)
         if isinstance(answer, BodyWanted):
             raise answer
         return answer
 
-    async def _run(self, environ: Environ, body: object) -> Answer | BodyWanted:
+    async def _run(self, environ: Environ, body: object, *, long: bool = False) -> Answer | BodyWanted:
         call = {**environ, "wsgi.input": body}
         context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
+        work = self._pool.submit_for(caller_of(environ), partial(context.run, self._call, call), long=long)
         try:
-            return await loop.run_in_executor(self._pool, context.run, self._call, call)
+            return await asyncio.wrap_future(work)
         finally:
             if ADMISSION in call:
                 environ[ADMISSION] = call[ADMISSION]
@@ -195,6 +220,28 @@ class Bridge:
             response.close()
 
 
+def caller_of(environ: Environ) -> Caller:
+    """Whose turn a request takes: by the prefix of its key, else the network it comes from.
+
+    A prefix is not proved at this point: whoever makes many up gets no more than their network is given.
+    """
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    prefix = token.strip().partition(".")[0] if scheme.lower() == "bearer" else ""
+    return Caller(network_of(environ.get("REMOTE_ADDR", "")), prefix[:PREFIX])
+
+
+def _open_to(environ: Environ) -> str:
+    """The network whose large body a view takes without knowing more; empty where it takes none."""
+    admission = environ.get(ADMISSION)
+    return admission.network if isinstance(admission, Admission) else ""
+
+
+def takes_stream(scope: Scope) -> bool:
+    """Whether its body has no end that is known: nobody reads it before the view has let it in (config.ingest)."""
+    path = scope["path"]
+    return scope["method"] == "POST" and path.startswith("/api/v1/datasets/") and path.endswith("/stream")
+
+
 def _length(scope: Scope) -> int | None:
     """Of the body, in bytes; None where that is not known, or not one number."""
     lengths = []
@@ -223,7 +270,7 @@ def _media_type(environ: Environ) -> str:
     return str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
 
 
-def _refused(error: Exception) -> Answer:
+def refused(error: Exception) -> Answer:
     """A problem, as the API has it."""
     with observe.bound(observe.request_id, str(uuid7())):
         response = problem_of(error).response()

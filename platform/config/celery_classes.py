@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 # Of a period. Less than all of it: a scheduler that is a moment early next time must still find its key gone.
 KEPT = 0.9
+# How often a scheduler looks at its clock at least, in seconds.
+MOST_S = 5.0
 
 
 class Consumer(consumer.Consumer):
@@ -33,7 +35,22 @@ class OncePerPeriod(PersistentScheduler):
     No host leads: each entry has a key in Valkey that lasts nearly a period, and who can set it sends. Where a
     scheduler dies, another one's next look finds the key gone, so an entry is late by less than one period more.
     Without Valkey all of them send: every task bears being done twice.
+
+    A clock that is set back stops nothing: Celery's would wait until it has caught up, and look every five minutes.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.max_interval: float = MOST_S
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        for entry in self.schedule.values():
+            now = entry.default_now()
+            if entry.schedule.maybe_make_aware(entry.last_run_at) > now:
+                entry.last_run_at = now
+                # What is due when is worked out anew.
+                self._heap = None
+        return float(super().tick(*args, **options))
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         if may_send(entry.name, entry.schedule.run_every.total_seconds()):

@@ -2,7 +2,8 @@
 
 Django answers everything. Where an answer opens a stream (it names a job in the header `FOLLOW` of
 `tenants.jobs.server_sent_events`), the edge keeps the connection and follows that job; where it is to be held back
-until a job has ended (`WAIT`), the edge waits. So keys, sessions, scopes, rates and refusals are Django's alone.
+until a job has ended (`WAIT`), the edge waits; where it lets a stream of items in (`INGEST`), the edge reads that
+(config.ingest). So keys, sessions, scopes, rates and refusals are Django's alone.
 Why: docs/adr/0002-one-port-asgi-edge.md.
 """
 
@@ -16,10 +17,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from api.problems import Refusal
+from api.transfer.streams import INGEST
 from config import tracing
-from config.bridge import STALLED_S, Answer, Bridge, Headers, Scope, Send
+from config.bridge import STALLED_S, Answer, Bridge, Headers, Scope, Send, refused
 from config.connections import Connections
 from config.event_stream import Full, JobStreams, Stream
+from config.ingest import Ingest
+from config.live import LiveStreams
 from config.proxies import TrustedProxies
 from config.request_bodies import ClientLeft, Receive
 from tenants.accounts.rate_counter import rate_counter
@@ -31,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _FOLLOW = FOLLOW.lower().encode()
 _WAIT = WAIT.lower().encode()
+_INGEST = INGEST.lower().encode()
 # Answered under any name.
 PROBED = frozenset({"/healthz", "/readyz"})
 # Longer than any request may take: threads that none of them has left for so long hang.
@@ -46,6 +52,8 @@ class Edge:
         self._django = Bridge(wsgi, threads)
         self._proxies = proxies
         self._follower = JobStreams()
+        self._ingest = Ingest()
+        self._live = LiveStreams(self._django)
         self._connections = Connections()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +66,8 @@ class Edge:
                 # Once, and first: everything behind this reads the true address.
                 await self._http(_without_host(self._proxies.resolved(scope)), receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1000})
+            with self._connections.asking(scope):
+                await self._live.serve(self._proxies.resolved(scope), receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -67,6 +76,10 @@ class Edge:
             return
         headers, followed = _without(answer.headers, _FOLLOW)
         headers, awaited = _without(headers, _WAIT)
+        headers, brought = _without(headers, _INGEST)
+        if brought and scope["method"] == "POST":
+            await self._read_items(brought, headers, receive, send)
+            return
         stream = self._follower.admit(followed) if followed and scope["method"] == "GET" else None
         if stream is not None:
             await self._stream(answer, headers, stream, receive, send)
@@ -99,6 +112,16 @@ class Edge:
         finally:
             self._follower.release(stream)
 
+    async def _read_items(self, named: str, headers: Headers, receive: Receive, send: Send) -> None:
+        try:
+            with self._ingest.opened(named) as stream:
+                await self._ingest.run(stream, headers, receive, send)
+                return
+        except Refusal as error:
+            answer = refused(error)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
     async def _held_back(
         self, headers: Headers, body: bytes, named: str, receive: Receive
     ) -> tuple[Headers, bytes]:
@@ -126,14 +149,19 @@ class Edge:
         finally:
             self._django.close(answer)
 
+    def _stop(self) -> None:
+        self._follower.stop()
+        self._ingest.stop()
+        self._live.stop()
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         message = await receive()
-        _on_stop_signals(asyncio.get_running_loop(), self._follower.stop)
+        _on_stop_signals(asyncio.get_running_loop(), self._stop)
         self._connections.allow()
         watching = asyncio.create_task(self._connections.watch())
         await send({"type": f"{message['type']}.complete"})
         message = await receive()
-        self._follower.stop()
+        self._stop()
         watching.cancel()
         # Here, as the server ends its workers without the interpreter's own end.
         await asyncio.to_thread(_flush)

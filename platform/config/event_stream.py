@@ -1,4 +1,4 @@
-"""Following jobs for whoever listens or waits: no thread and no transaction while nothing happens."""
+"""Following jobs, and alerts, for whoever listens or waits: no thread and no transaction while nothing happens."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ from tenants.jobs import server_sent_events
 from tenants.jobs.ending import channel
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import get_job, job_shape
+from tenants.retrieval import standing
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
 
 MAX_LISTENERS = 500
 MAX_LISTENERS_OF_TENANT = 50
+# Streams of alerts, which every open page holds; apart from those of jobs.
+MAX_INBOXES = 500
+MAX_INBOXES_OF_TENANT = 100
 # Answers that are held back until a job has ended; apart from the streams, which open pages keep for long.
 MAX_WAITING = 500
 MAX_WAITING_OF_TENANT = 50
 # The row is read this often even if nobody says that it changed.
 READ_EVERY_S = 5.0
+# Of alerts, for which many pages listen all day.
+ALERTS_EVERY_S = 30.0
 HEARTBEAT_S = 15.0
 # A burst of changes is told as one.
 BURST_S = 0.1
@@ -46,10 +52,10 @@ READERS = 4
 
 @dataclass(frozen=True)
 class Subscription:
-    """A job, and who is told of it, as long as they may be."""
+    """A job, or where that is None the alerts of the tenant, and who is told of it, as long as they may be."""
 
     tenant_id: uuid.UUID
-    job_id: uuid.UUID
+    job_id: uuid.UUID | None
     watcher: str
 
 
@@ -103,6 +109,7 @@ class JobStreams:
 
     def __init__(self) -> None:
         self._listeners = ConnectionSlots(MAX_LISTENERS, MAX_LISTENERS_OF_TENANT)
+        self._inboxes = ConnectionSlots(MAX_INBOXES, MAX_INBOXES_OF_TENANT)
         self._waiting = ConnectionSlots(MAX_WAITING, MAX_WAITING_OF_TENANT)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
         self._tasks: set[asyncio.Task[object]] = set()
@@ -112,11 +119,15 @@ class JobStreams:
     def admit(self, named: str) -> Stream | None:
         """A place for the stream that the header names, or None if there is none: then the client polls."""
         tenant, job, told, watcher = named.split(" ")
-        stream = Stream(uuid.UUID(tenant), uuid.UUID(job), watcher, told)
-        return None if self._stopping or not self._listeners.take(stream.tenant_id) else stream
+        job_id = None if job == standing.FOLLOWED else uuid.UUID(job)
+        stream = Stream(uuid.UUID(tenant), job_id, watcher, told)
+        return None if self._stopping or not self._slots(stream).take(stream.tenant_id) else stream
 
     def release(self, stream: Stream) -> None:
-        self._listeners.free(stream.tenant_id)
+        self._slots(stream).free(stream.tenant_id)
+
+    def _slots(self, stream: Stream) -> ConnectionSlots:
+        return self._inboxes if stream.job_id is None else self._listeners
 
     def stop(self) -> None:
         """End every stream and every wait: the process stops, and its clients connect to the next."""
@@ -164,7 +175,9 @@ class JobStreams:
 
     async def _send_events(self, stream: Stream, send: Send) -> None:
         told, sent_at, end = stream.told, time.monotonic(), time.monotonic() + LONGEST_S
-        async with self._listener.subscribe(channel(stream.tenant_id, stream.job_id)) as said:
+        job_id, every = stream.job_id, READ_EVERY_S if stream.job_id else ALERTS_EVERY_S
+        rings = channel(stream.tenant_id, job_id) if job_id else standing.channel(stream.tenant_id)
+        async with self._listener.subscribe(rings) as said:
             while time.monotonic() < end:
                 said.clear()
                 reading = await self._read(stream, _as_event)
@@ -178,11 +191,11 @@ class JobStreams:
                     told, sent_at = reading.version, time.monotonic()
                 if reading.finished:
                     return
-                await _next_change(said, READ_EVERY_S)
+                await _next_change(said, every)
 
     async def _wait_for_end(self, wait: Wait) -> JobSnapshot | None:
         end = time.monotonic() + wait.seconds
-        async with self._listener.subscribe(channel(wait.tenant_id, wait.job_id)) as said:
+        async with self._listener.subscribe(channel(wait.tenant_id, str(wait.job_id))) as said:
             while True:
                 said.clear()
                 reading = await self._read(wait, _as_answer)
@@ -208,18 +221,21 @@ def _as_answer(job: Job) -> bytes:
 
 
 def read_job(watched: Subscription, show: Callable[[Job], bytes]) -> JobSnapshot | None:
-    """The job as it is, read in a short scope; None if it is gone, not theirs any more, or cannot be read now."""
+    """The job, or the alerts, read in a short scope; None if it is gone, not theirs any more, or cannot be read now."""
     close_old_connections()
     try:
         if not may_watch(watched.watcher, watched.tenant_id):
             return None
         with tenant_scope(watched.tenant_id):
+            if watched.job_id is None:
+                inbox = standing.read_inbox()
+                return JobSnapshot(inbox.version, inbox.event.encode(), finished=False)
             job = get_job(watched.job_id)
         return JobSnapshot(server_sent_events.version(job), show(job), job.finished)
     except NotFound:
         return None
     except Exception:
-        log.warning("a stream ends: its job cannot be read", exc_info=True)
+        log.warning("a stream ends: what it follows cannot be read", exc_info=True)
         return None
     finally:
         close_old_connections()

@@ -6,9 +6,12 @@ Each web process counts for itself; with WEB_WORKERS above 1 a scrape sees one o
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,6 +19,8 @@ from prometheus_client.registry import Collector
 
 from config import job_metrics
 from ml import devices
+from standalone.backup.create import LAST
+from standalone.files import read_json
 from tenants.pipeline.upkeep.periodic import canary_ages
 from tenants.retrieval import cache, index, query
 from tenants.retrieval.cache import lookup_counts as counts
@@ -56,7 +61,7 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         jobs = (job_metrics.queues, job_metrics.ended, job_metrics.workers, _canaries)
-        for read in (*jobs, _vectors, _encoders, _indexes, _lookups, _cached):
+        for read in (*jobs, _vectors, _encoders, _indexes, _lookups, _cached, _disk, _backup):
             try:
                 yield from list(read())
             except Exception:
@@ -144,6 +149,25 @@ def _cached() -> Iterator[Metric]:
     family.add_metric([cache.CANDIDATES], cache.candidate_cache.local.size_bytes)
     family.add_metric([cache.QUERY_VECTORS], query.query_cache.local.size_bytes)
     yield family
+
+
+def _disk() -> Iterator[Metric]:
+    used = shutil.disk_usage(settings.DATA_DIR)
+    yield GaugeMetricFamily(
+        "crosslight_disk_free_ratio",
+        "Share of the disk below DATA_DIR that is free.",
+        value=used.free / used.total,
+    )
+
+
+def _backup() -> Iterator[Metric]:
+    last = read_json(settings.DATA_DIR / LAST)
+    if last is not None:
+        made = datetime.fromisoformat(last["created_at"])
+        age = (datetime.now(UTC) - made).total_seconds()
+        yield GaugeMetricFamily(
+            "crosslight_backup_age_seconds", "Since the last backup of this DATA_DIR was made.", value=age
+        )
 
 
 REGISTRY.register(StateCollector())

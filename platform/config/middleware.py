@@ -40,7 +40,7 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Request-Id", "")
         request_id = given if ACCEPTABLE.fullmatch(given) else str(uuid7())
-        tenant = observe.tenant_id.set("")
+        tenant, requester = observe.tenant_id.set(""), observe.requester.set("")
         start = time.perf_counter()
         try:
             with observe.bound(observe.request_id, request_id):
@@ -60,6 +60,7 @@ class RequestContextMiddleware:
                 return response
         finally:
             observe.tenant_id.reset(tenant)
+            observe.requester.reset(requester)
 
 
 # --- For browsers only -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import hmac
 import logging
@@ -16,11 +17,13 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.storage import default_storage
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
 
 from config import metrics
+from tenants.datasets import storage
 from tenants.retrieval import query
 from tenants.valkey import client
 
@@ -104,10 +107,10 @@ def _storage_writes() -> None:
 
 def _storage_answers() -> None:
     """Whether the storage is there and, of a folder, could be written to; without writing. Raises OSError."""
-    if not isinstance(default_storage, FileSystemStorage):
+    wanted = storage.local_path("")
+    if wanted is None:
         default_storage.exists("readyz")
         return
-    wanted = Path(default_storage.location)
     # The folder itself is made by the first write.
     folder = next(path for path in (wanted, *wanted.parents) if path.exists())
     facts = os.statvfs(folder)
@@ -162,3 +165,22 @@ def _is_loopback(address: str) -> bool:
         return False
     mapped = getattr(parsed, "ipv4_mapped", None)
     return (mapped or parsed).is_loopback
+
+
+def security_txt(request: HttpRequest) -> HttpResponse:
+    """RFC 9116: whom to tell of a weakness of this installation; 404 where nobody says.
+
+    A file that has expired must not be used (section 2.5.5), so there is none then.
+    """
+    expires: dt.datetime | None = settings.SECURITY_EXPIRES
+    if not settings.SECURITY_CONTACT or expires is None or expires <= timezone.now():
+        return HttpResponse("Nobody is named here.\n", content_type="text/plain; charset=utf-8", status=404)
+    fields = [("Contact", contact) for contact in settings.SECURITY_CONTACT]
+    fields.append(
+        ("Expires", expires.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
+    )
+    fields.append(("Canonical", f"{settings.BASE_URL}/.well-known/security.txt"))
+    fields += [("Policy", policy) for policy in (settings.SECURITY_POLICY,) if policy]
+    fields.append(("Preferred-Languages", "en, zh"))
+    text = "".join(f"{name}: {value}\n" for name, value in fields)
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")

@@ -6,7 +6,8 @@ SPOOL_DIR. All have to come at a least rate and by a deadline.
 
 Small ones are bounded by address, and where there are too many, the one that has taken longest is given up: somebody
 who sends at once is served however many slow ones share the address, as behind a proxy that is not trusted. Large ones
-are bounded by tenant, and what is over the bound is refused.
+are bounded by tenant, and what is over the bound is refused. Where a view takes a large one from anybody, it is bounded
+by network and has to be complete soon: places for strangers are few, and none is a tenant's.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address, ip_network
 from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
 from django.conf import settings
 
 from api.problems import Problem, Refusal, too_large
+from tenants.accounts.networks import network_of
 from tenants.errors import StorageFull, room_on_disk
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,6 +39,10 @@ MAX_SMALL = 512
 MAX_SMALL_OF_ADDRESS = 64
 MAX_LARGE = 256
 MAX_LARGE_OF_TENANT = 24
+# Of whom nobody knows: at a time in all, of one network, and when each has to be complete.
+MAX_OPEN = 8
+MAX_OPEN_OF_NETWORK = 2
+OPEN_DEADLINE_S = 300.0
 # What is collected in memory between two writes to the disk, which may block.
 BATCH = 256 * 1024
 # A window of a body that is handed over while it comes: at most so much, and not held back longer than this.
@@ -88,10 +93,10 @@ class ClientLeft(Exception):
 class Incoming:
     """One body while it comes. `timer` is around its reading, and ends it when it is too slow."""
 
-    def __init__(self, receive: Receive, timer: asyncio.Timeout) -> None:
+    def __init__(self, receive: Receive, timer: asyncio.Timeout, deadline_s: float = math.inf) -> None:
         self._receive, self._timer = receive, timer
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + settings.BODY_DEADLINE_S
+        self._end = self._loop.time() + min(deadline_s, settings.BODY_DEADLINE_S)
         self._until = min(self._loop.time() + GRACE_S, self._end)
         self._given_up = False
         timer.reschedule(self._until)
@@ -176,7 +181,7 @@ class Bodies:
         try:
             async with asyncio.timeout(None) as timer:
                 body = Incoming(receive, timer)
-                with self._counted(body, _network(address)):
+                with self._counted(body, network_of(address)):
                     return io.BytesIO(b"".join([part async for part in body.parts(length)]))
         except TimeoutError as error:
             raise Refusal(TOO_SLOW) from error
@@ -237,6 +242,22 @@ class Bodies:
                         reservation.written(len(batch))
                 file.seek(0)
                 yield cast(IO[bytes], _Copied(file, reservation)) if copied else file
+
+    @contextlib.asynccontextmanager
+    async def of_network(self, receive: Receive, length: int, network: str) -> AsyncIterator[IO[bytes]]:
+        """As `large`, of somebody of whom only the network is known."""
+        if self._open[network] >= MAX_OPEN_OF_NETWORK:
+            raise Refusal(TOO_MANY_OF_NETWORK)
+        if self._open.total() >= MAX_OPEN:
+            raise Refusal(BUSY)
+        self._open[network] += 1
+        try:
+            async with self.large(receive, length, f"network {network}", OPEN_DEADLINE_S) as file:
+                yield file
+        finally:
+            self._open[network] -= 1
+            if not self._open[network]:
+                del self._open[network]
 
     @contextlib.asynccontextmanager
     async def windows(
@@ -310,7 +331,7 @@ def _more_than_its_part(needed: int, share: int) -> Problem:
 
 
 async def _batches(
-    receive: Receive, length: int, size: int, within_s: float = math.inf
+    receive: Receive, length: int, size: int, within_s: float = math.inf, deadline_s: float = math.inf
 ) -> AsyncGenerator[bytes, None]:
     """The body in parts of at least `size` bytes, or what came within so many seconds; last, what is left of it.
 
@@ -321,7 +342,7 @@ async def _batches(
     failure: Exception | None = None
     try:
         async with asyncio.timeout(None) as timer:
-            body = Incoming(receive, timer)
+            body = Incoming(receive, timer, deadline_s)
             async for part in body.parts(length):
                 batch += part
                 if len(batch) >= size or loop.time() - since >= within_s:
@@ -337,12 +358,3 @@ async def _batches(
         yield bytes(batch)
     if failure is not None:
         raise failure
-
-
-def _network(address: str) -> str:
-    """What one person may be given of addresses: one of IPv4, 64 bits of IPv6."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

@@ -8,8 +8,9 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 SECRETS = (
-    *("SECRET_KEY", "METRICS_TOKEN", "EMAIL_URL"),
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "METRICS_TOKEN", "EMAIL_URL"),
     *("DATABASE_URL", "OPERATOR_DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "BROKER_URL"),
+    "RECORD_BUCKET_SECRET_KEY",
 )
 
 

@@ -6,6 +6,7 @@ same variables into `$DATA_DIR/env.json`; a real environment variable always win
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 from pathlib import Path
@@ -15,11 +16,12 @@ from urllib.parse import urlparse
 import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from whitenoise.compress import Compressor
 
-from backoffice.theme import UNFOLD as UNFOLD
 from config.mail import mail_server
 from config.proxies import read_header, read_networks
 from config.secret_files import read_secret_files
+from config.self_service import read_self_service
 from tenants.broker import celery_settings
 from tenants.valkey import place_of
 
@@ -56,8 +58,28 @@ def env_list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in env(name, default).split(",") if part.strip()]
 
 
+def read_moment(name: str, value: str) -> dt.datetime | None:
+    """A moment with its zone, as RFC 3339 writes it; None where there is none."""
+    if not value:
+        return None
+    try:
+        found = dt.datetime.fromisoformat(value)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ImproperlyConfigured(f"{name} is a moment such as 2027-06-30T00:00:00Z, not {value!r}.")
+    return found
+
+
 DEBUG = flag("DEBUG")
 SECRET_KEY = env("SECRET_KEY")
+# Former ones, the newest first: sessions, links and what was sealed under them stay readable (docs/encryption.md).
+SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS")
+# What wraps the data keys of tenants (tenants.accounts.master_keys): a file with keys, or aws-kms:///alias/NAME?region=…
+MASTER_KEY_FILE, KMS_URL = env("MASTER_KEY_FILE", ""), env("KMS_URL", "")
+# Unwrapped data keys in a process: how many, for how long, and for how long while the KMS is away.
+KEY_CACHE_KEYS = int(env("KEY_CACHE_KEYS", "1000"))
+KEY_CACHE_S, KEY_CACHE_AWAY_S = float(env("KEY_CACHE_S", "300")), float(env("KEY_CACHE_AWAY_S", "3600"))
 HOST = env("HOST", "127.0.0.1")
 PORT = int(env("PORT", "8000"))
 # Threads that answer requests; each keeps a database connection.
@@ -98,10 +120,7 @@ INSTALLED_APPS = [
     "workers",
     "api",
     "console",
-    # In this order: templates of ours go before unfold's, and unfold's before Django's.
     "backoffice",
-    "unfold.apps.BasicAppConfig",
-    "django.contrib.admin.apps.SimpleAdminConfig",
     "standalone",
 ]
 
@@ -239,9 +258,12 @@ CELERY_BEAT_SCHEDULE = {
     # Asked more often than a tenant is due (UPKEEP_S): workers of other hosts join where one is not enough.
     "tend-tenants": _every(30.0, "workers.tend_tenants"),
     "seal-records": _every(60.0, "workers.seal_records"),
+    "stream-log": _every(30.0, "workers.stream_log"),
+    "send-anchors": _every(60.0, "workers.send_anchors"),
     "sweep-webhooks": _every(JOB_SWEEP_S, "workers.sweep_webhooks"),
     "watch-quotas": _every(60.0, "workers.watch_quotas"),
     "tend-operators": _every(60.0, "workers.tend_operators"),
+    "tend-self-service": _every(60.0, "workers.tend_self_service"),
     "canary": _every(15.0, "workers.ring_canaries"),
 }
 
@@ -270,14 +292,22 @@ def _storage(url: str) -> dict:
     raise ImproperlyConfigured(f"STORAGE_URL must start with file:// or s3://, not {parts.scheme}://.")
 
 
+# Files of tenants are encrypted as they are stored; what is there is read either way (docs/encryption.md).
+ENCRYPT_FILES = flag("ENCRYPT_FILES")
 STORAGES = {
-    "default": _storage(STORAGE_URL),
+    "default": {
+        "BACKEND": "tenants.datasets.encrypted_files.EncryptedStorage",
+        "OPTIONS": {"inner": _storage(STORAGE_URL)},
+    },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 STATIC_URL = "/static/"
 # Images have them collected already, where no process writes.
 STATIC_ROOT = Path(env("STATIC_DIR", str(DATA_DIR / "static")))
 WHITENOISE_USE_FINDERS = DEBUG
+# Pages name files by their hash only. Maps of other people's bundles are not compressed: that took 33 s of CPU.
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "map")
 SPOOL_DIR = DATA_DIR / "spool"
 SPOOL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 FILE_UPLOAD_TEMP_DIR = str(SPOOL_DIR)
@@ -334,7 +364,11 @@ CLAMD_URL = env("CLAMD_URL", "")
 # Refuse what could not be scanned, instead of keeping it as not scanned.
 SCAN_REQUIRED = flag("SCAN_REQUIRED")
 # How long backups are kept, as erasure receipts promise it; whoever runs the backups has to keep that promise.
+# Where the installation is, in its operator's words; shown to workspaces, and not checked.
+DATA_REGION = env("DATA_REGION", "").strip()
 BACKUP_KEEP_DAYS = int(env("BACKUP_KEEP_DAYS", "30"))
+# Where the embedded Postgres sends its log; the stack reads it, and `doctor` here.
+WAL_ARCHIVE = env("WAL_ARCHIVE", "")
 EXPORT_KEEP_DAYS = int(env("EXPORT_KEEP_DAYS", "7"))
 
 # --- Webhooks ---------------------------------------------------------------------------------------------
@@ -366,6 +400,14 @@ SSO_TIMEOUT_S = float(env("SSO_TIMEOUT_S", "8"))
 # Name servers that are asked for proofs of domains, as "address" or "address:port"; empty: those of this machine.
 SSO_DNS_SERVERS = tuple(filter(None, env("SSO_DNS_SERVERS", "").split(",")))
 
+# --- The audit log's way out ------------------------------------------------------------------------------
+
+# A syslog server (RFC 5424) that gets the audit logs of all tenants and the operators' log in OCSF: udp://, tcp:// or
+# tls://host:port; and the authorities that its certificate is trusted by, where they are none of the system's.
+SYSLOG_URL, SYSLOG_CA = env("SYSLOG_URL", ""), env("SYSLOG_CA", "")
+if SYSLOG_URL and (urlparse(SYSLOG_URL).scheme not in ("udp", "tcp", "tls") or not urlparse(SYSLOG_URL).port):
+    raise ImproperlyConfigured(f"SYSLOG_URL is udp://, tcp:// or tls://host:port, not {SYSLOG_URL!r}.")
+
 # --- Models ----------------------------------------------------------------------------------------------
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
@@ -387,6 +429,20 @@ SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
+# Streams of items (`/datasets/{id}/stream`, brokers): threads of a process that encode what they bring, items a second
+# that one workspace sends to one process, and requests of one workspace, and of all, that one process keeps open.
+STREAM_THREADS = int(env("STREAM_THREADS", "2"))
+STREAM_RATE = float(env("STREAM_RATE", "2000"))
+STREAMS_OF_TENANT = int(env("STREAMS_OF_TENANT", "4"))
+STREAMS_AT_ONCE = int(env("STREAMS_AT_ONCE", "32"))
+# Seconds after which a request is ended, so that its client connects again and its key is checked like any other.
+STREAM_LONGEST_S = float(env("STREAM_LONGEST_S", "900"))
+# Brokers that tenants' sources name (`/stream-sources`), for installations without a public network: without TLS, ports
+# beside the usual ones, and hosts and networks that may be reached although they are private.
+STREAM_ALLOW_PLAIN = flag("STREAM_ALLOW_PLAIN")
+STREAM_PORTS = tuple(filter(None, env("STREAM_PORTS", "").split(",")))
+STREAM_ALLOWED_HOSTS = tuple(filter(None, env("STREAM_ALLOWED_HOSTS", "").lower().split(",")))
+STREAM_ALLOWED_NETWORKS = tuple(filter(None, env("STREAM_ALLOWED_NETWORKS", "").split(",")))
 # A Ray cluster (`host:6379` of a node beside this worker, or `ray://host:10001`) on which stored texts and pictures are
 # embedded for another model; empty: the workers do it.
 RAY_ADDRESS = env("RAY_ADDRESS", "")
@@ -413,12 +469,14 @@ DECODER_QUERIES_WAITING = int(env("DECODER_QUERIES_WAITING", "4"))
 # --- Learning --------------------------------------------------------------------------------------------
 
 # Of a map: the assets that it shows at most, a fair sample of more; what the process that draws one by UMAP may take.
-MAP_MAX_POINTS = int(env("MAP_MAX_POINTS", "100000"))
+MAP_MAX_POINTS = int(env("MAP_MAX_POINTS", "1000000"))
 MAP_MEMORY_BYTES = int(env("MAP_MEMORY_BYTES", str(4 << 30)))
 MAP_CPU_S = int(env("MAP_CPU_S", "3600"))
 
 # Where the models of tenants are trained: shards and checkpoints, until what is learnt is kept in the storage.
 LEARNING_DIR = DATA_DIR / "learning"
+# Whether the demo asks for a small training after the start.
+DEMO_MODEL = flag("DEMO_MODEL", default=True)
 LEARNING_THREADS = int(env("LEARNING_THREADS", str(len(os.sched_getaffinity(0)))))
 # Address space of a training process; 0 for no limit, which CUDA needs.
 LEARNING_MEMORY_BYTES = int(env("LEARNING_MEMORY_BYTES", str(16 << 30)))
@@ -444,6 +502,26 @@ AUDIT_CONTENT_DAYS = int(env("AUDIT_CONTENT_DAYS", "30"))
 AUDIT_EVIDENCE_DAYS = int(env("AUDIT_EVIDENCE_DAYS", "365"))
 # Hash lists in memory, in each process that matches.
 HASH_LISTS_BYTES = int(env("HASH_LISTS_BYTES", str(512 << 20)))
+# Where checkpoints of the records are kept outside (tenants.moderation.record.anchors), at most one in so many seconds:
+# a bucket with object lock (`s3://bucket/prefix`), and a time stamp authority (RFC 3161) with its roots (a PEM file).
+RECORD_ANCHOR_S = int(env("RECORD_ANCHOR_S", "300"))
+RECORD_BUCKET = env("RECORD_BUCKET", "")
+RECORD_BUCKET_DAYS = int(env("RECORD_BUCKET_DAYS", "365"))
+# COMPLIANCE: nobody can shorten it, the bucket's owner included; GOVERNANCE: who has the right to, can.
+RECORD_BUCKET_MODE = env("RECORD_BUCKET_MODE", "COMPLIANCE")
+# Unlike those of STORAGE_URL: whoever can delete files there should not be able to write here, and the other way.
+RECORD_BUCKET_ENDPOINT = env("RECORD_BUCKET_ENDPOINT", env("AWS_ENDPOINT_URL", ""))
+RECORD_BUCKET_ACCESS_KEY = env("RECORD_BUCKET_ACCESS_KEY", "")
+RECORD_BUCKET_SECRET_KEY = env("RECORD_BUCKET_SECRET_KEY", "")
+RECORD_TSA_URL, RECORD_TSA_CA = env("RECORD_TSA_URL", ""), env("RECORD_TSA_CA", "")
+if RECORD_BUCKET and not RECORD_BUCKET.startswith("s3://"):
+    raise ImproperlyConfigured(f"RECORD_BUCKET must start with s3://, not be {RECORD_BUCKET!r}.")
+if RECORD_BUCKET_MODE not in ("COMPLIANCE", "GOVERNANCE"):
+    raise ImproperlyConfigured(f"RECORD_BUCKET_MODE is COMPLIANCE or GOVERNANCE, not {RECORD_BUCKET_MODE!r}.")
+if bool(RECORD_TSA_URL) != bool(RECORD_TSA_CA):
+    raise ImproperlyConfigured(
+        "Set RECORD_TSA_URL and RECORD_TSA_CA, the file of its root certificates, or neither."
+    )
 # How long a reviewer's claim on a flag lasts before somebody else may take it.
 REVIEW_LEASE_S = float(env("REVIEW_LEASE_S", "600"))
 
@@ -457,14 +535,47 @@ GENERATORS = {
 }
 # Drawn for each picture, of which the one that fits the prompt best is kept.
 GENERATION_CANDIDATES = int(env("GENERATION_CANDIDATES", "2"))
+# What people see and hear (tenants.generation.disclosure): an icon in pictures and films, and a notice spoken before
+# sound. `off` and `on` are what workspaces begin with, `enforced` is what none of them turns off.
+GENERATION_ICON, GENERATION_NOTICE = env("GENERATION_ICON", "on"), env("GENERATION_NOTICE", "off")
+for _name, _value in (("GENERATION_ICON", GENERATION_ICON), ("GENERATION_NOTICE", GENERATION_NOTICE)):
+    if _value not in ("off", "on", "enforced"):
+        raise ImproperlyConfigured(f"{_name} is off, on or enforced, not {_value!r}.")
+# The icon's letters, or a PNG in their place; its corner, and its height as a share of the shorter side.
+GENERATION_ICON_TEXT, GENERATION_ICON_FILE = (
+    env("GENERATION_ICON_TEXT", "AI"),
+    env("GENERATION_ICON_FILE", ""),
+)
+GENERATION_ICON_CORNER = env("GENERATION_ICON_CORNER", "bottom-right")
+GENERATION_ICON_SIZE = float(env("GENERATION_ICON_SIZE", "0.08"))
+# An authority (RFC 3161) that stamps the time on signatures of what is generated, its root certificates (a PEM file, by
+# which audits and /check know its stamps, too), how long it may take, and where it may be beside the public internet.
+GENERATION_TSA_URL, GENERATION_TSA_CA = env("GENERATION_TSA_URL", ""), env("GENERATION_TSA_CA", "")
+GENERATION_TSA_TIMEOUT_S = float(env("GENERATION_TSA_TIMEOUT_S", "10"))
+GENERATION_TSA_PORTS = tuple(env_list("GENERATION_TSA_PORTS"))
+GENERATION_TSA_ALLOWED_HOSTS = tuple(env_list("GENERATION_TSA_ALLOWED_HOSTS"))
+GENERATION_TSA_ALLOWED_NETWORKS = tuple(env_list("GENERATION_TSA_ALLOWED_NETWORKS"))
+if GENERATION_TSA_URL and not GENERATION_TSA_CA:
+    raise ImproperlyConfigured(
+        "Set GENERATION_TSA_CA, the file of the authority's root certificates, as well."
+    )
+# A recording in place of the English one that ships.
+GENERATION_NOTICE_FILE = env("GENERATION_NOTICE_FILE", "")
+
+# The page /check and POST /api/v1/check: anybody learns whether a file was made here, without an account. Of one file,
+# and checks a minute of one network.
+PUBLIC_CHECK = flag("PUBLIC_CHECK", default=any(GENERATORS.values()))
+PUBLIC_CHECK_BYTES = int(env("PUBLIC_CHECK_BYTES", str(64 * 1024 * 1024)))
+PUBLIC_CHECK_RATE = int(env("PUBLIC_CHECK_RATE", "10"))
 
 # --- Accounts and sessions -------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
 # Of passwords that are chosen from now on; what was chosen before goes on to open its account.
+PASSWORD_LEAST_LENGTH = 12
 _OF_DJANGO = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"{_OF_DJANGO}.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": f"{_OF_DJANGO}.MinimumLengthValidator", "OPTIONS": {"min_length": PASSWORD_LEAST_LENGTH}},
     {
         "NAME": f"{_OF_DJANGO}.UserAttributeSimilarityValidator",
         "OPTIONS": {"user_attributes": ("name", "email")},
@@ -484,10 +595,8 @@ SESSION_MAX_MINUTES = int(env("SESSION_MAX_MINUTES", str(7 * 24 * 60)))
 if not 5 <= SESSION_IDLE_MINUTES <= SESSION_MAX_MINUTES:
     raise ImproperlyConfigured("SESSION_IDLE_MINUTES is 5 or more, and no more than SESSION_MAX_MINUTES.")
 SESSION_COOKIE_AGE = SESSION_MAX_MINUTES * 60
-# Whoever proved so long ago who they are proves it again before keys, exports, erasures, roles and the like.
+# Who proved who they are so long ago proves it again before keys, exports, erasures, roles and the like.
 REAUTHENTICATION_MINUTES = int(env("REAUTHENTICATION_MINUTES", "10"))
-if REAUTHENTICATION_MINUTES < 1:
-    raise ImproperlyConfigured("REAUTHENTICATION_MINUTES is 1 or more.")
 # With the session they end: a cookie of their own outlived signing out, and told the next person of the browser.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True
@@ -536,6 +645,8 @@ EMAIL_HOST, EMAIL_PORT, EMAIL_USE_TLS, EMAIL_USE_SSL = _MAIL.host, _MAIL.port, _
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _MAIL.user, _MAIL.password
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "crosslight@localhost")
+# What people may do by themselves: sign up, ask for more, close their workspace (docs/self-service.md). Off by default.
+SELF_SERVICE = read_self_service(env, mail=bool(EMAIL_HOST))
 
 # --- API -------------------------------------------------------------------------------------------------
 
@@ -608,6 +719,16 @@ LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SECURE = SECURE_COOKIES
 
+# For /.well-known/security.txt (RFC 9116): whom to tell of a weakness (`mailto:` or `https:`, separated by commas),
+# until when that holds (RFC 3339; a year at most is recommended), and the address of a policy.
+SECURITY_CONTACT = env_list("SECURITY_CONTACT")
+SECURITY_EXPIRES = read_moment("SECURITY_EXPIRES", env("SECURITY_EXPIRES", ""))
+SECURITY_POLICY = env("SECURITY_POLICY", "")
+if any(not contact.startswith(("mailto:", "https://", "tel:")) for contact in SECURITY_CONTACT):
+    raise ImproperlyConfigured("SECURITY_CONTACT starts with mailto:, https:// or tel:.")
+if bool(SECURITY_CONTACT) != bool(SECURITY_EXPIRES):
+    raise ImproperlyConfigured("Set SECURITY_CONTACT and SECURITY_EXPIRES, or neither.")
+
 METRICS_TOKEN = env("METRICS_TOKEN", "")
 # Where traces go (config.tracing); OpenTelemetry reads the rest of its variables itself.
 TRACES = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
@@ -621,7 +742,7 @@ LOGGING = {
     "filters": {"context": {"()": "config.logs.ContextFilter"}},
     "formatters": {
         "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
+            "()": "pythonjsonlogger.msgspec.MsgspecFormatter",
             "format": "%(levelname)s %(name)s %(message)s %(request_id)s %(tenant_id)s %(job_id)s",
             "rename_fields": {"levelname": "level", "name": "logger"},
             "timestamp": True,

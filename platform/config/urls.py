@@ -8,11 +8,11 @@ from api.docs import Docs, serve_document
 from api.problems import unknown_address
 from api.scim import views as scim
 from api.urls import scim_urlpatterns
-from backoffice.site import site
 from config import operations
 
 urlpatterns = [
     path("api/v1/", include("api.urls")),
+    path(".well-known/security.txt", operations.security_txt),
     path("healthz", operations.healthz),
     path("readyz", operations.readyz),
     path("metrics", operations.serve_metrics),
@@ -21,7 +21,7 @@ urlpatterns = [
     path("api/<path:rest>", unknown_address),
     path("scim/v2/", include(scim_urlpatterns)),
     path("scim/<path:rest>", scim.unknown_address),
-    path("operator/", site.urls),
+    path("operator/", include("backoffice.urls")),
     path("", include("console.urls")),
 ]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -299,8 +300,10 @@ def _lacks_second_factor(request: Request, workspace: Workspace) -> bool:
 
 def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
     if problems.wants_part(request):
-        detail = _("This workspace asks for two-factor sign-in. Set it up on your account page.")
-        return JsonResponse({"title": _("Second factor needed"), "status": 403, "detail": detail}, status=403)
+        detail = _("This workspace requires two-factor sign-in. Set it up on your account page.")
+        return JsonResponse(
+            {"title": _("Second factor required"), "status": 403, "detail": detail}, status=403
+        )
     return redirect("console:second-factor")
 
 
@@ -371,6 +374,12 @@ def signed_in(
 
     return _open_to(admit, tuple(methods), tuple(fresh))
 
+def public(methods: Iterable[str] = ("GET",), *, from_elsewhere: bool = False) -> Callable[[View], View]:
+    """For pages before signing in. What they show may hold a token, so no other site learns where one came from.
+
+    `from_elsewhere`: other sites post there, without a token of ours; what they send proves itself.
+    """
+    return _open_to(_forget_ended, tuple(methods), protect=not from_elsewhere)
 
 def public(methods: Iterable[str] = ("GET",), *, from_elsewhere: bool = False) -> Callable[[View], View]:
     """For pages before signing in. What they show may hold a token, so no other site learns where one came from.
@@ -423,3 +432,10 @@ def page(
 ) -> HttpResponse:
     """A page or part of one, under console/."""
     return render(request, f"console/{template}", context, status=status)
+
+
+def came_from(request: HttpRequest, otherwise: str) -> str:
+    """The page of ours that the person came from, where the browser says so; else `otherwise`."""
+    address = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
+    return address if address and is_ours else otherwise

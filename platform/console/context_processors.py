@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import resolve, reverse
 from django.utils.translation import gettext_lazy as _
 
-from console.access import Workspace
+from console.access import Request, Workspace
+from console.alerts import count_of
 from console.home import count_up_to
-from tenants.accounts.permissions import MODERATE
+from tenants.accounts import trials
+from tenants.accounts.models import Tenant
+from tenants.accounts.permissions import MODERATE, NARROWABLE
 from tenants.moderation.models import Review
 from tenants.moderation.reviews.cases import WAITING
 
@@ -22,6 +26,7 @@ NAVIGATION = (
         (
             ("console:home", _("Home"), "house", "read"),
             ("console:search", _("Search"), "search", "search"),
+            ("console:alerts", _("Alerts"), "bell", "search"),
             ("console:datasets", _("Datasets"), "collection", "read"),
             ("console:map", _("Map"), "map", "read"),
             ("console:generate", _("Generate"), "magic", "read"),
@@ -33,6 +38,7 @@ NAVIGATION = (
         (
             ("console:audits", _("Audits"), "fingerprint", "moderate"),
             ("console:reviews", _("Reviews"), "inbox", "moderate"),
+            ("console:appeals", _("Appeals"), "chat-left-text", "read"),
             ("console:policies", _("Policies"), "sliders", "moderate"),
         ),
     ),
@@ -57,8 +63,12 @@ NAVIGATION = (
 )
 # Which entry of the navigation a page belongs to, where its own name does not say.
 SECTIONS = {
+    "standing": "alerts",
     "dataset": "datasets",
     "asset": "datasets",
+    "holds": "data",
+    "plan": "usage",
+    "data-processing": "data",
     "import": "datasets",
     "model": "models",
     "golden": "models",
@@ -68,6 +78,7 @@ SECTIONS = {
     "task": "models",
     "tasks": "models",
     "audit": "audits",
+    "appeal": "appeals",
     "review": "reviews",
     "outcome": "reviews",
     "outcomes": "reviews",
@@ -79,13 +90,15 @@ SECTIONS = {
     "job": "jobs",
     "webhook": "webhooks",
     "origins": "keys",
+    "shortcuts": "account",
     "provisioning": "security",
+    "operator": "security",
     "sso": "security",
     "connection": "security",
     "domain": "security",
     "member": "people",
-    "role": "people",
     "roles": "people",
+    "role": "people",
     "export": "data",
     "erasure": "data",
 }
@@ -97,32 +110,44 @@ def console(request: HttpRequest) -> dict[str, Any]:
         return {}
     return {
         "workspace": workspace,
-        "can": dict.fromkeys(workspace.scopes, True),
-        "navigation": _navigation(workspace),
+        # Of who is narrowed, what the pages that they open let them do.
+        "can": dict.fromkeys(
+            workspace.scopes & NARROWABLE if workspace.narrowing else workspace.scopes, True
+        ),
+        "navigation": navigation_of(workspace),
+        "trial": _trial(workspace.tenant),
+        "self_service": dict.fromkeys(settings.SELF_SERVICE.parts, True),
         "section": _section(request),
         # Called by the page's frame alone, not for parts of pages.
         "open_reviews": partial(_open_reviews, workspace),
+        "unread_alerts": partial(count_of, cast(Request, request)),
     }
 
 
-def _navigation(workspace: Workspace) -> list[tuple[Any, list[tuple[str, Any, str, str]]]]:
+def _trial(tenant: Tenant) -> dict[str, Any] | None:
+    """What is said on every page of a trial that ends soon, or has ended."""
+    days = trials.days_left(tenant)
+    if days is None or days > trials.SHOWN_DAYS:
+        return None
+    return {"days": days, "over": trials.is_over(tenant), "ends_at": tenant.trial_ends_at}
+
+
+def navigation_of(workspace: Workspace) -> list[tuple[Any, list[tuple[str, Any, str, str]]]]:
     """The groups that have an entry for the person's role, with those entries."""
     groups = (
         (
             heading,
-            [entry for entry in entries if entry[3] in workspace.scopes and _opens(workspace, entry[0])],
+            [entry for entry in entries if entry[3] in workspace.scopes and opens(workspace, entry[0])],
         )
         for heading, entries in NAVIGATION
     )
     return [(heading, entries) for heading, entries in groups if entries]
 
 
-def _opens(workspace: Workspace, name: str) -> bool:
+def opens(workspace: Workspace, name: str) -> bool:
     """Whether a page is for somebody who sees chosen datasets only, if this is one."""
-    if workspace.narrowing is None:
-        return True
     view: Any = resolve(reverse(name)).func
-    return "GET" in view.narrowable
+    return workspace.narrowing is None or "GET" in view.narrowable
 
 
 def _open_reviews(workspace: Workspace) -> str:

@@ -17,12 +17,12 @@ from django.utils.translation import gettext_lazy as _
 
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm, style
-from console.paging import page_of
+from console.paging import page_of, parse_id
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets import content_responses, selectors
-from tenants.errors import Conflict, Invalid
+from tenants.errors import Conflict, Invalid, NotReady
+from tenants.pipeline.care import data_inventory, subject_erasure
 from tenants.pipeline.care import erasure_receipts as receipts
-from tenants.pipeline.care import subject_erasure
 from tenants.pipeline.transfer import exports
 
 
@@ -78,20 +78,31 @@ def _index(request: Request, form: SubjectForm, status: int) -> HttpResponse:
     return page(request, "data.html", context, status=status)
 
 
+@needs(ADMIN)
+def processing(request: Request) -> HttpResponse:
+    """What is kept where, and who outside gets something."""
+    report = data_inventory.report(request.workspace.tenant.id)
+    return page(request, "data_processing.html", {"report": report})
+
+
 @needs(ADMIN, methods=("POST",), fresh=("POST",))
 def export(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
             _, job = exports.request_export(
-                with_vectors="vectors" in request.POST, actor=actor_of(request).label
+                with_vectors="vectors" in request.POST,
+                recipient=request.POST.get("recipient", ""),
+                dataset_id=parse_id(request.POST.get("dataset", "")),
+                version_id=parse_id(request.POST.get("version", "")),
+                actor=actor_of(request).label,
             )
-    except Conflict as error:
+    except (Conflict, Invalid, NotReady) as error:
         messages.error(request, error.detail)
         return redirect("console:data")
     return redirect("console:job", job_id=job.id)
 
 
-@needs(ADMIN, fresh=("GET",))
+@needs(ADMIN, fresh=("GET", "HEAD"))
 def export_content(request: Request, export_id: uuid.UUID) -> HttpResponseBase:
     with request.workspace.open():
         found = exports.get_export(export_id)
@@ -116,7 +127,7 @@ def erase(request: Request) -> HttpResponse:
             context: dict[str, Any] = {"form": form, "preview": preview, "mistyped": typed is not None}
             return page(request, "data_erasure.html", context, status=422 if typed is not None else 200)
         receipt, _ = subject_erasure.request_erasure(criteria=criteria, actor=actor_of(request).label)
-    messages.success(request, gettext("The erasure has begun."))
+    messages.success(request, gettext("The erasure has started."))
     return redirect("console:erasure", erasure_id=receipt.id)
 
 

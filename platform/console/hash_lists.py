@@ -8,7 +8,6 @@ from typing import Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext, gettext_lazy
@@ -24,7 +23,7 @@ from tenants.errors import Conflict, Invalid, ServiceError
 from tenants.moderation import known_content
 from tenants.moderation.known_content import RawHash
 from tenants.moderation.known_content import selectors as known_selectors
-from tenants.moderation.models import HashEntry, HashList
+from tenants.moderation.models import HashList
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import fingerprinting
 
@@ -38,7 +37,7 @@ class HashListForm(StyledForm):
             ("bad", gettext_lazy("Bad: known content that must not come back")),
             ("good", gettext_lazy("Good: known to be fine")),
         ],
-        label=gettext_lazy("What is on it"),
+        label=gettext_lazy("Contents"),
     )
     description = forms.CharField(
         label=gettext_lazy("Description"),
@@ -108,10 +107,10 @@ def index(request: Request) -> HttpResponse:
 
 def _index(request: Request, form: HashListForm | None, status: int) -> HttpResponse:
     with request.workspace.open():
-        counted = HashEntry.objects.values("hash_list").annotate(items=Count("item", distinct=True))
-        counts = dict(counted.order_by().values_list("hash_list", "items"))
-        lines = [(row, counts.get(row.id, 0)) for row in known_content.list_lists()]
-        shared = [known_selectors.shared_shape(row) for row in known_selectors.shared_lists()]
+        own = list(known_content.list_lists())
+        counts = known_selectors.items_of(own)
+        lines = [(row, counts[row.id]) for row in own]
+        shared = list(known_selectors.list_shapes(list(known_selectors.shared_lists())).values())
     context = {
         "lines": lines,
         "shared": shared,
@@ -198,7 +197,7 @@ def add_content(request: Request, list_id: uuid.UUID) -> HttpResponse:
     except ServiceError as error:
         form.refuse(error)
         return _show(request, list_id, {"content_form": form}, error.status)
-    messages.success(request, _("It is on the list."))
+    messages.success(request, _("Added to the list."))
     return redirect("console:hash-list", list_id=list_id)
 
 
@@ -223,7 +222,7 @@ def _add(row: HashList, prints: dict[str, object], form: ContentForm, actor: str
 def remove_entry(request: Request, list_id: uuid.UUID, item_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         known_content.remove_item(item_id=item_id, list_id=list_id, actor=actor_of(request).label)
-    messages.success(request, _("It is off the list. What was decided because of it stays as it is."))
+    messages.success(request, _("Removed from the list. Earlier decisions based on it stay as they are."))
     return redirect("console:hash-list", list_id=list_id)
 
 

@@ -20,7 +20,7 @@ from console.forms import NetworksField, StyledForm
 from tenants.accounts import keys, origins
 from tenants.accounts.models import ApiKey, KeyDigest
 from tenants.accounts.origins import MAX_LENGTH
-from tenants.accounts.permissions import ADMIN, SCOPES
+from tenants.accounts.permissions import ADMIN, SCOPES, SEARCH
 from tenants.errors import Conflict, Invalid
 from tenants.events.services import record
 
@@ -54,6 +54,8 @@ class KeyForm(LimitsForm):
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("Scopes"),
         choices=[(scope, labels.SCOPES[scope]) for scope in SCOPES],
+        # What most keys are for, and the least that they can do.
+        initial=[SEARCH],
         widget=forms.CheckboxSelectMultiple,
     )
     lifetime = forms.ChoiceField(
@@ -69,7 +71,7 @@ class KeyForm(LimitsForm):
 
 
 OVERLAPS = (
-    (0, gettext_lazy("at once")),
+    (0, gettext_lazy("immediately")),
     (3600, gettext_lazy("after an hour")),
     (86400, gettext_lazy("after a day")),
     (7 * 86400, gettext_lazy("after 7 days")),
@@ -95,7 +97,7 @@ class OriginForm(StyledForm):
 def index(request: Request) -> HttpResponse:
     if request.method == "POST":
         return _create(request)
-    return _index(request, {"form": KeyForm()}, 200)
+    return _index(request, {"form": KeyForm(), "offered": "new" in request.GET}, 200)
 
 
 def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
@@ -178,7 +180,7 @@ def revoke(request: Request, key_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         keys.revoke_key(key_id=key_id)
         record(actor=actor_of(request).label, verb="key.revoked", target=str(key_id))
-    messages.success(request, _("The key was revoked. It stops working at once."))
+    messages.success(request, _("The key was revoked. It stops working immediately."))
     return redirect("console:keys")
 
 

@@ -1,4 +1,4 @@
-"""Pages of a list that is ordered by id, newest first: a page goes on below the last id that was shown."""
+"""Pages of lists without counting and without skipping: a page goes on after the last row that was shown."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ class Page:
 
 
 def page_of(rows: QuerySet, before: str, size: int) -> Page:
-    """`size` rows older than the id `before`; a value that is no id starts from the newest."""
+    """Of rows newest first, `size` older than the id `before`; a value that is no id starts from the newest."""
     start = parse_id(before)
     if start is not None:
         rows = rows.filter(pk__lt=start)
+    return first_of(rows, "pk", size)
+
+
+def first_of(rows: QuerySet, key: str, size: int) -> Page:
+    """The first `size` rows, and the key of the last of them where more follow."""
     found = list(rows[: size + 1])
     more = len(found) > size
-    return Page(found[:size], str(found[size - 1].pk) if more else "")
+    return Page(found[:size], str(getattr(found[size - 1], key)) if more else "")
 
 
 def parse_id(value: str) -> uuid.UUID | None:

@@ -18,7 +18,7 @@ from console.forms import StyledForm
 from console.narrowing import NarrowingForm
 from console.presenters import actor_names
 from tenants.accounts import keys, mail
-from tenants.accounts.models import ApiKey, Invitation, Membership
+from tenants.accounts.models import ApiKey, Invitation
 from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import ADMIN, may_manage, scopes_of
 from tenants.accounts.roles import Role, list_roles, narrowing_of
@@ -34,6 +34,9 @@ class RoleForm(StyledForm):
 
     def __init__(self, roles: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.offer_roles(roles)
+
+    def offer_roles(self, roles: list[str]) -> None:
         offered: Any = self.fields["role"].widget
         offered.choices = [(role, labels.label_of(labels.ROLES, role)) for role in roles]
 
@@ -46,6 +49,10 @@ class InviteForm(RoleForm, NarrowingForm):
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "ann@example.org"}),
     )
     field_order = ("email", "role")
+
+    def __init__(self, roles: list[str], offered: tuple[Choices, Choices], *args: Any, **kwargs: Any) -> None:
+        NarrowingForm.__init__(self, offered, *args, **kwargs)
+        self.offer_roles(roles)
 
 
 # Verbs of the audit log under which an invitation becomes somebody's.
@@ -162,7 +169,7 @@ def renew_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse
 def revoke_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         invitations.revoke_invitation(actor=actor_of(request), invitation_id=invitation_id)
-    messages.success(request, _("The invitation was revoked. Its link opens nothing any more."))
+    messages.success(request, _("The invitation was revoked. Its link no longer works."))
     return redirect("console:people")
 
 

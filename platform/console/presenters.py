@@ -13,8 +13,6 @@ from django.utils.translation import gettext_lazy as _
 from console.paging import parse_id
 from tenants.accounts.models import ApiKey, User
 from tenants.datasets.models import Asset
-from tenants.datasets.selectors import get_assets
-from tenants.jobs.models import Job
 from tenants.retrieval.query import Highlight
 
 METADATA = "metadata."
@@ -23,6 +21,8 @@ METADATA = "metadata."
 ROOM, FIELD_ROOM = 40, 12
 
 SHOWN_FIELDS = 2
+# Characters of a passage in which no word of the query stands.
+QUOTED = 240
 
 # What of a query named an asset (`tenants.retrieval.types.Hit`).
 NAMED_BY = {"name": _("name"), "phrase": _("phrase"), "words": _("words")}
@@ -40,6 +40,7 @@ class AssetCard:
 
     asset: Asset
     score: float | None = None
+    relevance: float | None = None
     matched: Any = ""
     at: float | None = None
     title: Highlight | None = None
@@ -47,6 +48,19 @@ class AssetCard:
     fields: list[tuple[str, Highlight]] = field(default_factory=list)
     folded: list[Asset] = field(default_factory=list)
     folded_count: int = 0
+    # Of a document the page and the passage that were found: where it starts and ends in the text.
+    page: int | None = None
+    passage: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> str:
+        """What of its page's address leads to what was found; empty where all of it was."""
+        if self.at is not None:
+            return f"?t={self.at:.2f}"
+        if self.page is None:
+            return ""
+        passage = f"&passage={self.passage[0]}-{self.passage[1]}" if self.passage else ""
+        return f"?page={self.page}{passage}#document"
 
     @property
     def hidden_count(self) -> int:
@@ -96,35 +110,20 @@ def asset_name(asset: Asset, chars: int = 90, otherwise: object = "", *, veiled:
     return Truncator(words).chars(chars)
 
 
-def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
-    """Each job with the title of its asset, in one query. What was deleted meanwhile has no words."""
-    ids = [parse_id(str(job.arguments.get("asset", ""))) for job in jobs]
-    assets = get_assets([found for found in ids if found])
-    return [
-        (job, _subject(assets.get(found) if found else None)) for job, found in zip(jobs, ids, strict=True)
-    ]
-
-
-def _subject(asset: Asset | None) -> str:
-    if asset is None:
-        return ""
-    return asset_name(asset, 60, asset.get_modality_display().lower())
-
-
 def asset_card(
     asset: Asset,
     *,
     score: float | None = None,
+    relevance: float | None = None,
     matched: str = "",
     segment: dict[str, Any] | None = None,
     highlights: Sequence[Highlight] = (),
     folded: Sequence[Asset] = (),
     folded_count: int = 0,
-    by: str = "",
+    passage: str = "",
 ) -> AssetCard:
-    """Without any of its words where it is veiled: what was found in it is read where it is opened."""
-    highlights = () if is_veiled(asset) else highlights
-    at = (segment or {}).get("start_s")
+    """`passage`: the words that were found in a document."""
+    at, found_on = (segment or {}).get("start_s"), (segment or {}).get("page")
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
     label = NAMED_BY[by] if by else (_("caption") if by_caption else MATCHED.get(matched, matched))
@@ -139,7 +138,24 @@ def asset_card(
     ]
     if quote and asset.modality != Asset.Modality.TEXT:
         quote = shorten_highlight(quote, ROOM)
-    return AssetCard(asset, score, label, at, title, quote, fields[:SHOWN_FIELDS], list(folded), folded_count)
+    if passage and (quote is None or quote.field != "passage"):
+        quote = Highlight("passage", Truncator(passage).chars(QUOTED), [])
+    return AssetCard(
+        asset,
+        score,
+        relevance,
+        label,
+        at,
+        title,
+        quote,
+        fields[:SHOWN_FIELDS],
+        list(folded),
+        folded_count,
+        found_on,
+        (segment["start_char"], segment["end_char"])
+        if segment and "start_char" in segment and found_on
+        else None,
+    )
 
 
 def shorten_highlight(highlight: Highlight, room: int) -> Highlight:

@@ -13,24 +13,27 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from console.access import Request, actor_of, needs, page
 from console.audits.labels import CATEGORIES, DECISIONS, MODALITIES
-from console.audits.presenters import audit_summary, rules_of
+from console.audits.presenters import audit_summary, marked_words, rules_of
 from console.audits.views import kept_content
 from console.forms import StyledForm, style
 from console.paging import page_of
+from console.policies.rules import dataset_names
+from console.policies.rules_form import condition_words
 from console.presenters import actor_names
 from tenants.accounts.permissions import MODERATE
-from tenants.datasets import content_responses, storage
+from tenants.datasets import content_responses, documents, storage
 from tenants.datasets.models import Asset
-from tenants.datasets.selectors import list_datasets
+from tenants.datasets.selectors import get_dataset, list_datasets
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, ServiceError
 from tenants.moderation import reviews
-from tenants.moderation.audits import selectors
-from tenants.moderation.models import Outcome, Review
+from tenants.moderation.audits import proofs, selectors
+from tenants.moderation.models import Appeal, Audit, Outcome, PolicyVersion, Review
 from tenants.moderation.reviews import MAX_LABELS, MAX_REASON, bulk, queue, serializers
+from tenants.moderation.reviews import context as reviewing
 from tenants.moderation.reviews import figures as agreement
 from tenants.moderation.reviews.cases import WAITING, read_cases
 from tenants.scope import whole_tenant
@@ -202,11 +205,13 @@ def claim_next(request: Request) -> HttpResponse:
     return _claim_next(request)
 
 
-def _claim_next(request: Request) -> HttpResponse:
+def _claim_next(request: Request, after: Review | None = None) -> HttpResponse:
+    """The first that is free; of those that come later than `after`, which was skipped."""
     with request.workspace.open():
-        review = queue.claim_next(actor=actor_of(request).label)
+        review = queue.claim_next(actor=actor_of(request).label, after=after)
     if review is None:
-        messages.success(request, _("Nothing in the queue is free for you now."))
+        skipped = _("Skipped. Nothing after it in the queue is available to you now.")
+        messages.success(request, skipped if after else _("Nothing in the queue is available to you now."))
         return redirect("console:reviews")
     return redirect("console:review", review_id=review.id)
 
@@ -225,10 +230,13 @@ def claim(request: Request, review_id: uuid.UUID) -> HttpResponse:
 def release(request: Request, review_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
-            queue.release(review_id=review_id, actor=actor_of(request).label)
-        messages.success(request, _("The review is back in the queue."))
+            released = queue.release(review_id=review_id, actor=actor_of(request).label)
     except REFUSALS as error:
         messages.error(request, error.detail)
+        return redirect("console:reviews")
+    if "skip" in request.POST:
+        return _claim_next(request, after=released)
+    messages.success(request, _("The review was returned to the queue."))
     return redirect("console:reviews")
 
 
@@ -247,32 +255,79 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
         audit = review.audit
         shape = selectors.audit_shape(audit)
         case = read_cases([audit.id])[audit.id]
-        standing = case.standing()
-        if request.workspace.narrowing is not None:
-            with whole_tenant():
-                # By all flags of the item, also those of queues that the person does not see.
-                standing = read_cases([audit.id])[audit.id].standing()
+        with whole_tenant():
+            # By all flags of the item, also those of queues that the person does not see.
+            standing = read_cases([audit.id])[audit.id].standing()
         # A second opinion is asked for unbiased: it does not show the first.
         blind = review.kind == Review.Kind.SECOND and review.state in WAITING
-        rules = rules_of(audit)
+        rule = next((rule for rule in rules_of(audit) if rule.id == review.rule), None)
+        item = _item(review)
+        words = item.get("words")
         context = {
             **_review_lines([review], actor)[0],
             "audit": audit,
             "shape": shape,
             "asset": review.asset,
-            "item": _item(review),
+            "item": item,
+            # The words stand there once, with what was flagged in them marked.
+            "marked_words": marked_words(shape, words) if isinstance(words, str) and words else None,
+            "dataset": get_dataset(review.asset.dataset_id) if review.asset else None,
+            "sender": reviewing.sender_history(audit),
+            # Nor does it show what was decided about copies.
+            "similar": reviewing.similar_decided(review.asset) if review.asset and not blind else [],
+            # What is blocked has no vectors; its fingerprints stand in its evidence.
+            "similar_prints": [] if blind else reviewing.similar_prints(audit),
+            "reasons": _reasons(audit, review, narrowed=request.workspace.narrowing is not None),
+            "appeal": _appeal_lines(review),
+            "barred": queue.why_barred(actor, review) if review.state in WAITING else "",
+            "alone": review.kind == Review.Kind.APPEAL and not queue.has_other_reviewers(actor),
             "sheet": audit_summary(audit, shape, review.asset),
-            "rule": next((rule for rule in rules if rule.id == review.rule), None),
+            "why": None if request.workspace.narrowing else proofs.explain_audit(audit.id),
+            # Flags without a rule of the policy (copies that were found, appeals) have a reason of their own, or none.
+            "heading": review.reason or (rule.reason if rule else "") or review.rule,
             "blind": blind,
             "standing": None if blind else standing,
             "others": [] if blind else [other for other in case.reviews if other.id != review.id],
-            "outcomes": [] if blind else _outcome_lines([o for o in case.outcomes if o.review == review.id]),
+            # Who decides an appeal sees all that was decided about the item.
+            "outcomes": []
+            if blind
+            else _outcome_lines(
+                [o for o in case.outcomes if o.review == review.id or review.kind == Review.Kind.APPEAL]
+            ),
         }
     if review.asset is not None:
         context["asset_address"] = reverse("console:asset-content", args=[review.asset_id])
     context["kept_address"] = reverse("console:audit-content", args=[review.audit_id])
     context["form"] = form or DecideForm()
     return page(request, "review.html", context, status=status)
+
+
+def _reasons(audit: Audit, review: Review, *, narrowed: bool) -> list[dict[str, str]]:
+    """The rule that raised the flag, or of an appeal the rules that fired, each with what it looks for in the words of
+    the form, and its expression. `narrowed`: for a member who sees chosen datasets."""
+    version = PolicyVersion.objects.filter(pk=audit.policy_version).first() if audit.policy_version else None
+    rules = version.document.get("rules", ()) if version else ()
+    whens = {rule["id"]: str(rule["when"]) for rule in rules}
+    wanted = audit.rules if review.kind == Review.Kind.APPEAL else [review.rule]
+    named = {} if narrowed else dataset_names()
+    found = []
+    for rule_id in wanted:
+        when = whens.get(rule_id, "")
+        # Policies are of the whole workspace: its other datasets are not named to whoever does not see them.
+        told = bool(when) and not (narrowed and "item.dataset" in when)
+        words = condition_words(when, named) if told else ""
+        found.append({"rule": rule_id, "words": words, "cel": "" if narrowed else when})
+    return found
+
+
+def _appeal_lines(review: Review) -> dict[str, Any] | None:
+    """The appeal that a flag of that kind carries: who said what, and when."""
+    if review.kind != Review.Kind.APPEAL:
+        return None
+    appeal = Appeal.objects.filter(review_id=review.id).first()
+    if appeal is None:
+        return None
+    return {"row": appeal, "who": actor_names({appeal.created_by}).get(appeal.created_by, appeal.created_by)}
 
 
 def _item(review: Review) -> dict[str, object]:
@@ -285,6 +340,9 @@ def _item(review: Review) -> dict[str, object]:
     if asked.modality != Asset.Modality.TEXT:
         return {"kept": asked}
     path = storage.path_of(asked.blob.tenant_id, asked.blob.sha256)
+    if documents.is_document(asked.blob.media_type):
+        # It is no asset: what was read of it is in the evidence only.
+        return {"kept": asked, "is_document": True}
     with storage.open_blob(path) as stream:
         return {"kept": asked, "words": stream.read(MAX_WORDS).decode("utf-8", "ignore")}
 
@@ -325,7 +383,7 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         reviews.get_outcome(outcome_id=outcome_id, actor=actor)
     if not form.is_valid():
-        messages.error(request, _("Say why it is undone."))
+        messages.error(request, _("Give a reason for undoing it."))
         return redirect("console:outcomes")
     try:
         with request.workspace.open():
@@ -433,10 +491,12 @@ def bulk_apply(request: Request) -> HttpResponse:
             request, "reviews_bulk.html", {"form": form, "seen": _bulk_preview(request, form)}, status=422
         )
     if not decided:
-        messages.error(request, _("No review fits any more; nothing was decided."))
+        messages.error(request, _("No reviews match now; nothing was decided."))
         return redirect("console:reviews-bulk")
-    left = f" {last.left} are left: press the button again to go on." if last.left else ""
-    said = f"{decided} review{'s' if decided != 1 else ''} decided.{left}"
+    said = ngettext("%(count)d review decided.", "%(count)d reviews decided.", decided) % {"count": decided}
+    if last.left:
+        left = _("%(count)d are left: press the button again to go on.") % {"count": last.left}
+        said = f"{said} {left}"
     messages.success(request, said, extra_tags=reverse("console:batch-undo", args=[last.batch]))
     if last.left:
         data = request.POST.copy()
@@ -471,7 +531,7 @@ def _bulk_apply(request: Request, form: BulkForm) -> tuple[int, bulk.Applied]:
 def undo_batch(request: Request, batch_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         if not serializers.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():
-            raise NotFound(_("There is no such bulk decision."))
+            raise NotFound(_("This bulk decision does not exist."))
     form = UndoForm(request.POST)
     reason = form.cleaned_data["reason"] if form.is_valid() else ""
     try:
@@ -483,10 +543,16 @@ def undo_batch(request: Request, batch_id: uuid.UUID) -> HttpResponse:
             reason=reason,
         )
     except Invalid:
-        messages.error(request, _("Say why it is undone."))
+        messages.error(request, _("Give a reason for undoing it."))
         return redirect("console:outcomes")
-    said = f"{undone.undone} decision{'s' if undone.undone != 1 else ''} undone."
+    said = ngettext("%(count)d decision undone.", "%(count)d decisions undone.", undone.undone) % {
+        "count": undone.undone
+    }
     if undone.left:
-        said += f" {len(undone.left)} could not be: {undone.left[0][1]}"
+        left = _("%(count)d could not be: %(reason)s") % {
+            "count": len(undone.left),
+            "reason": undone.left[0][1],
+        }
+        said = f"{said} {left}"
     messages.success(request, said)
     return redirect("console:reviews")

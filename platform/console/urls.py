@@ -5,44 +5,61 @@ from __future__ import annotations
 from django.urls import path
 
 from console import (
+    alerts,
+    appeals,
     audit_log,
+    check,
+    closing,
     data,
+    go,
     hash_lists,
+    holds,
     home,
     imports,
+    job_archives,
     jobs,
     keys,
     maps,
     narrowing,
     operator_requests,
     people,
+    plan_requests,
     provisioning,
     reviews,
     roles,
     security,
+    shortcuts,
     sign_on,
     usage,
     webhooks,
     weight_profiles,
 )
-from console.account import passkeys, sign_in, verification
+from console.account import passkeys, sign_in, sign_up, verification
 from console.account import sign_on as account_sign_on
 from console.account import views as account
 from console.audits import views as audits
-from console.datasets import assets
+from console.datasets import assets, comparisons
+from console.datasets import versions as dataset_versions
 from console.datasets import views as datasets
 from console.generations import views as generations
-from console.learning import classifiers
+from console.learning import classifiers, labelling
 from console.learning import views as learning
+from console.policies import activation as policy_activation
 from console.policies import editor as policy_editor
+from console.policies import rules as policy_rules
 from console.policies import views as policies
+from console.search import kept
 from console.search import views as search
 
 app_name = "console"
 
 urlpatterns = [
     path("", home.show, name="home"),
+    path("checklist/dismiss", home.dismiss_checklist, name="checklist-dismiss"),
+    path("check", check.show, name="check"),
+    path("go", go.show, name="go"),
     path("login", sign_in.SignIn.as_view(), name="login"),
+    path("login/passkey", sign_in.by_passkey, name="login-passkey"),
     path("login/code", sign_in.enter_code, name="login-code"),
     path("login/passkey", sign_in.by_passkey, name="login-passkey"),
     path("logout", sign_in.sign_out, name="logout"),
@@ -54,6 +71,8 @@ urlpatterns = [
     path("sso/<uuid:connection_id>/confirm", account_sign_on.confirm, name="sso-confirm"),
     path("sso/<uuid:connection_id>/metadata", account_sign_on.metadata, name="sso-metadata"),
     path("invitation", sign_in.invitation, name="invitation"),
+    path("sign-up", sign_up.ask, name="sign-up"),
+    path("sign-up/open", sign_up.open_workspace, name="sign-up-open"),
     path("reset", sign_in.ask_reset, name="reset"),
     path("reset/new", sign_in.reset, name="reset-new"),
     path("account", account.show, name="account"),
@@ -62,6 +81,10 @@ urlpatterns = [
     path("account/delete", account.delete, name="account-delete"),
     path("account/sessions/end-others", account.end_others, name="account-end-others"),
     path("account/sessions/<uuid:handle>/end", account.end_session, name="account-end-session"),
+    path("verify", verification.verify, name="verify"),
+    path("verify/go-on", verification.go_on, name="verify-go-on"),
+    path("account/passkeys/new", passkeys.add, name="passkeys-new"),
+    path("account/passkeys/<uuid:passkey_id>/remove", passkeys.remove, name="passkey-remove"),
     path("account/second-factor", account.set_up, name="second-factor"),
     path("account/second-factor/off", account.turn_off, name="second-factor-off"),
     path("account/second-factor/codes", account.renew_codes, name="second-factor-codes"),
@@ -82,7 +105,26 @@ urlpatterns = [
     path("datasets/<uuid:dataset_id>/assets", assets.add, name="dataset-add"),
     path("datasets/<uuid:dataset_id>/assets/delete", assets.bulk_delete, name="dataset-bulk-delete"),
     path("datasets/<uuid:dataset_id>/assets/describe", assets.bulk_describe, name="dataset-bulk-describe"),
+    path("datasets/<uuid:dataset_id>/assets/tag", assets.bulk_tag, name="dataset-bulk-tag"),
+    path("datasets/<uuid:dataset_id>/assets/retry", assets.retry, name="dataset-bulk-retry"),
     path("datasets/<uuid:dataset_id>/assets/audit", assets.bulk_audit, name="dataset-bulk-audit"),
+    path("datasets/<uuid:dataset_id>/health", datasets.health, name="dataset-health"),
+    path("datasets/<uuid:dataset_id>/health/examine", datasets.examine, name="dataset-examine"),
+    path("datasets/<uuid:dataset_id>/versions", dataset_versions.index, name="dataset-versions"),
+    path("datasets/<uuid:dataset_id>/versions/new", dataset_versions.create, name="dataset-version-new"),
+    path(
+        "datasets/<uuid:dataset_id>/versions/<uuid:version_id>", dataset_versions.show, name="dataset-version"
+    ),
+    path(
+        "datasets/<uuid:dataset_id>/versions/<uuid:version_id>/compare",
+        dataset_versions.compare,
+        name="dataset-version-compare",
+    ),
+    path(
+        "datasets/<uuid:dataset_id>/versions/<uuid:version_id>/delete",
+        dataset_versions.delete,
+        name="dataset-version-delete",
+    ),
     path("datasets/<uuid:dataset_id>/imports", imports.index, name="dataset-imports"),
     path("datasets/<uuid:dataset_id>/imports/new", imports.create, name="dataset-import"),
     path("imports/<uuid:import_id>", imports.show, name="import"),
@@ -95,16 +137,26 @@ urlpatterns = [
     path("assets/<uuid:asset_id>", assets.show, name="asset"),
     path("assets/<uuid:asset_id>/tile", assets.tile, name="asset-tile"),
     path("assets/<uuid:asset_id>/neighbours", assets.neighbours, name="asset-neighbours"),
+    path("assets/<uuid:asset_id>/comparison", comparisons.show, name="asset-comparison"),
     path("assets/<uuid:asset_id>/edit", assets.edit, name="asset-edit"),
+    path("assets/<uuid:asset_id>/tags", assets.tag, name="asset-tags"),
+    path("assets/<uuid:asset_id>/caption", assets.caption, name="asset-caption"),
     path("assets/<uuid:asset_id>/delete", assets.delete, name="asset-delete"),
     path("assets/<uuid:asset_id>/content", assets.content, name="asset-content"),
     path("assets/<uuid:asset_id>/thumbnail", assets.thumbnail, name="asset-thumbnail"),
+    path("assets/<uuid:asset_id>/pages/<int:number>", assets.page_picture, name="asset-page"),
     path("assets/<uuid:asset_id>/audits", audits.of_asset, name="asset-audits"),
     path("assets/<uuid:asset_id>/audit", audits.ask_asset, name="asset-audit"),
     path("audits", audits.index, name="audits"),
     path("audits/<uuid:audit_id>", audits.show, name="audit"),
     path("audits/<uuid:audit_id>/content", audits.content, name="audit-content"),
     path("audits/<uuid:audit_id>/pictures/<uuid:picture_id>", audits.picture, name="audit-picture"),
+    path("shortcuts", shortcuts.show, name="shortcuts"),
+    path("shortcuts/switch", shortcuts.switch, name="shortcuts-switch"),
+    path("appeals", appeals.index, name="appeals"),
+    path("appeals/<uuid:appeal_id>", appeals.show, name="appeal"),
+    path("assets/<uuid:asset_id>/appeal", appeals.of_asset, name="asset-appeal"),
+    path("audits/<uuid:audit_id>/appeal", appeals.of_audit, name="audit-appeal"),
     path("reviews", reviews.index, name="reviews"),
     path("reviews/next", reviews.claim_next, name="reviews-next"),
     path("reviews/bulk", reviews.show_bulk, name="reviews-bulk"),
@@ -122,10 +174,11 @@ urlpatterns = [
     path("policies/language", policy_editor.language, name="policies-language"),
     path("policies/check", policy_editor.check, name="policies-check"),
     path("policies/<uuid:policy_id>", policies.show, name="policy"),
+    path("policies/<uuid:policy_id>/rules", policy_rules.edit, name="policy-rules"),
     path("policies/<uuid:policy_id>/edit", policy_editor.edit, name="policy-edit"),
     path("policies/<uuid:policy_id>/shadow", policies.shadow, name="policy-shadow"),
-    path("policies/<uuid:policy_id>/activate", policies.activate, name="policy-activate"),
-    path("policies/<uuid:policy_id>/roll-back", policies.roll_back, name="policy-roll-back"),
+    path("policies/<uuid:policy_id>/activate", policy_activation.activate, name="policy-activate"),
+    path("policies/<uuid:policy_id>/roll-back", policy_activation.roll_back, name="policy-roll-back"),
     path("policies/<uuid:policy_id>/backtest", policies.start_backtest, name="policy-backtest"),
     path("backtests/<uuid:backtest_id>", policies.show_backtest, name="backtest"),
     path("hash-lists", hash_lists.index, name="hashes"),
@@ -141,14 +194,18 @@ urlpatterns = [
     ),
     path("map", maps.show, name="map"),
     path("map/points", maps.data, name="map-points"),
+    path("map/topics", maps.topics, name="map-topics"),
     path("map/names", maps.names, name="map-names"),
     path("map/similarity", maps.similarity, name="map-similarity"),
     path("map/matches", maps.matches, name="map-matches"),
     path("map/new", maps.create, name="map-new"),
+    path("map/assets/tag", maps.tag_assets, name="map-tag-assets"),
+    path("map/assets/golden", maps.make_golden, name="map-golden"),
     path("map/assets/delete", maps.delete_assets, name="map-delete-assets"),
     path("map/<uuid:map_id>/delete", maps.delete, name="map-delete"),
     path("generate", generations.index, name="generate"),
     path("generate/new", generations.create, name="generate-new"),
+    path("generate/disclosure", generations.disclosure, name="generate-disclosure"),
     path("generate/<uuid:generation_id>", generations.show, name="generation"),
     path("generate/<uuid:generation_id>/preview", generations.preview, name="generation-preview"),
     path("generate/<uuid:generation_id>/vary", generations.vary, name="generation-vary"),
@@ -168,6 +225,13 @@ urlpatterns = [
     path("models/golden-queries", learning.golden_queries, name="models-golden"),
     path("models/golden-queries/new", learning.add_golden, name="models-golden-new"),
     path("models/golden-queries/<uuid:golden_id>/remove", learning.remove_golden, name="golden-remove"),
+    path("models/labels", labelling.index, name="models-labels"),
+    path("models/labels/label", labelling.label, name="models-label"),
+    path("models/labels/golden", labelling.judge_by, name="models-labels-golden"),
+    path("models/labels/teach", labelling.teach, name="models-labels-teach"),
+    path("models/labels/calibrate", labelling.calibrate, name="models-labels-calibrate"),
+    path("models/labels/retire", labelling.retire, name="models-labels-retire"),
+    path("models/labels/forget", labelling.forget, name="models-labels-forget"),
     path("models/<str:model_id>", learning.show, name="model"),
     path("models/<str:model_id>/promote", learning.promote, name="model-promote"),
     path("models/<str:model_id>/roll-back", learning.roll_back, name="model-roll-back"),
@@ -177,6 +241,20 @@ urlpatterns = [
     path("search", search.show, name="search"),
     path("search/results", search.results, name="search-results"),
     path("search/feedback", search.give_feedback, name="search-feedback"),
+    path("search/saved", kept.save, name="search-save"),
+    path("search/saved/<uuid:saved_id>/rename", kept.rename, name="search-rename"),
+    path("search/saved/<uuid:saved_id>/delete", kept.delete, name="search-delete"),
+    path("search/pictures/<uuid:query_id>", kept.picture, name="search-picture"),
+    path("search/recent/clear", kept.clear_recent, name="search-recent-clear"),
+    path("alerts", alerts.show, name="alerts"),
+    path("alerts/unread", alerts.unread, name="alerts-unread"),
+    path("alerts/events", alerts.events, name="alerts-events"),
+    path("alerts/read", alerts.mark, name="alerts-mark"),
+    path("alerts/queries", alerts.queries, name="alerts-queries"),
+    path("alerts/queries/new", alerts.create, name="alerts-new"),
+    path("alerts/queries/audits", alerts.create_of_audits, name="alerts-audits"),
+    path("alerts/queries/<uuid:standing_id>/change", alerts.change, name="standing-change"),
+    path("alerts/queries/<uuid:standing_id>/delete", alerts.delete, name="standing-delete"),
     path("tasks", weight_profiles.index, name="tasks"),
     path("tasks/new", weight_profiles.create, name="tasks-new"),
     path("tasks/<slug:slug>", weight_profiles.edit, name="task"),
@@ -185,6 +263,9 @@ urlpatterns = [
     path("gate/retire", weight_profiles.reset_fusion_weights, name="tasks-gate-retire"),
     path("jobs", jobs.index, name="jobs"),
     path("jobs/states", jobs.states, name="jobs-states"),
+    path("jobs/bulk", jobs.bulk, name="jobs-bulk"),
+    path("jobs/archives", job_archives.index, name="jobs-archives"),
+    path("jobs/archives/<uuid:archive_id>", job_archives.show, name="job-archive"),
     path("jobs/<uuid:job_id>", jobs.show, name="job"),
     path("jobs/<uuid:job_id>/events", jobs.events, name="job-events"),
     path("jobs/<uuid:job_id>/log", jobs.log, name="job-log"),
@@ -192,6 +273,8 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/cancel", jobs.cancel, name="job-cancel"),
     path("jobs/<uuid:job_id>/retry", jobs.retry, name="job-retry"),
     path("usage", usage.show, name="usage"),
+    path("plan", plan_requests.show, name="plan"),
+    path("plan/withdraw", plan_requests.withdraw, name="plan-withdraw"),
     path("usage/export", usage.export, name="usage-export"),
     path("webhooks", webhooks.index, name="webhooks"),
     path("webhooks/new", webhooks.create, name="webhooks-new"),
@@ -268,10 +351,53 @@ urlpatterns = [
     path("security/operators/<uuid:request_id>", operator_requests.answer, name="operator-answer"),
     path("invitations/<uuid:invitation_id>/revoke", people.revoke_invitation, name="invitation-revoke"),
     path("invitations/<uuid:invitation_id>/link", people.renew_invitation, name="invitation-link"),
+    path("security", security.sessions, name="security"),
+    path("security/provisioning", provisioning.index, name="provisioning"),
+    path("security/provisioning/roles", provisioning.save_roles, name="provisioning-roles"),
+    path(
+        "security/provisioning/tokens/<slug:prefix>/rotate", provisioning.rotate, name="provisioning-rotate"
+    ),
+    path(
+        "security/provisioning/tokens/<slug:prefix>/revoke", provisioning.revoke, name="provisioning-revoke"
+    ),
+    path("security/single-sign-on", sign_on.index, name="sso"),
+    path("security/single-sign-on/domains", sign_on.add_domain, name="sso-domains"),
+    path("security/single-sign-on/domains/<uuid:domain_id>/prove", sign_on.prove_domain, name="domain-prove"),
+    path("security/single-sign-on/domains/<uuid:domain_id>/route", sign_on.route_domain, name="domain-route"),
+    path(
+        "security/single-sign-on/domains/<uuid:domain_id>/remove", sign_on.remove_domain, name="domain-remove"
+    ),
+    path("security/single-sign-on/new", sign_on.create, name="sso-new"),
+    path("security/single-sign-on/connections/<uuid:connection_id>", sign_on.show, name="connection"),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/edit", sign_on.edit, name="connection-edit"
+    ),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/switch",
+        sign_on.switch,
+        name="connection-switch",
+    ),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/test", sign_on.test, name="connection-test"
+    ),
+    path(
+        "security/single-sign-on/connections/<uuid:connection_id>/delete",
+        sign_on.delete,
+        name="connection-delete",
+    ),
+    path("people/<uuid:user_id>/break-glass", sign_on.choose_break_glass, name="member-break-glass"),
+    path("security/networks", security.networks, name="security-networks"),
+    path("security/operators", operator_requests.index, name="security-operators"),
+    path("security/operators/<uuid:request_id>", operator_requests.answer, name="operator-answer"),
     path("audit-log", audit_log.index, name="log"),
     path("data", data.index, name="data"),
+    path("data/close", closing.show, name="data-close"),
+    path("data/close/cancel", closing.cancel, name="data-close-cancel"),
     path("data/export", data.export, name="data-export"),
     path("data/exports/<uuid:export_id>", data.export_content, name="export-content"),
+    path("data/processing", data.processing, name="data-processing"),
+    path("data/holds", holds.index, name="holds"),
+    path("data/holds/<uuid:hold_id>/release", holds.release, name="hold-release"),
     path("data/erase", data.erase, name="data-erasure"),
     path("data/erasures/<uuid:erasure_id>", data.erasure, name="erasure"),
 ]

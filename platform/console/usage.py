@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -106,19 +107,22 @@ def export(request: Request) -> StreamingHttpResponse:
     period = _period(request)
     with request.workspace.open():
         rows = metering.usage(first=period.first, last=period.last)
+    lines = ([day.isoformat(), kind, exact_amount(amount)] for day, kind, amount in rows)
     name = f"usage-{request.workspace.tenant.slug}-{period.first}-{period.last}.csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
-    return StreamingHttpResponse(_lines(rows), content_type="text/csv; charset=utf-8", headers=headers)
+    return csv_response(name, ["day", "kind", "amount"], lines)
 
 
-def _lines(rows: Iterable[tuple[dt.date, str, float]]) -> Iterator[str]:
+def exact_amount(amount: float) -> str:
+    """As files have it, to a millionth of its unit."""
+    return f"{amount:.6f}".rstrip("0").rstrip(".")
+
+
+def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> StreamingHttpResponse:
+    """A table as a file, sent while it is written; no spreadsheet takes anything in it for a formula."""
     writer = csv.writer(_Echo())
-    yield writer.writerow(["day", "kind", "amount"])
-    for day, kind, amount in rows:
-        # Kinds are ours, but a spreadsheet must not take anything in a file for a formula.
-        yield writer.writerow(
-            [day.isoformat(), escape_formula(kind), f"{amount:.6f}".rstrip("0").rstrip(".")]
-        )
+    lines = (writer.writerow([escape_formula(cell) for cell in row]) for row in chain([head], rows))
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
 
 class _Echo:

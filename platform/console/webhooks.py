@@ -36,6 +36,8 @@ EVENTS = {
     "audit.completed": gettext_lazy("An audit was completed"),
     "review.opened": gettext_lazy("A review was opened"),
     "review.decided": gettext_lazy("A review was decided"),
+    "appeal.opened": gettext_lazy("Appealed"),
+    "appeal.decided": gettext_lazy("An appeal was decided"),
     "model.trained": gettext_lazy("A model was trained"),
     "model.promoted": gettext_lazy("A model was promoted"),
     "model.rolled_back": gettext_lazy("A model was rolled back"),
@@ -43,15 +45,21 @@ EVENTS = {
     "generation.failed": gettext_lazy("A generation failed, or was blocked"),
     "quota.warning": gettext_lazy("Four fifths of a quota are used"),
     "quota.exceeded": gettext_lazy("A quota is used up"),
+    "record.sealed": gettext_lazy("The record was sealed"),
+    "audit.logged": gettext_lazy("Lines were added to the audit log"),
+    "standing_query.matched": gettext_lazy("Something met a standing query"),
+    "standing_query.digest": gettext_lazy("What met a standing query within an hour"),
 }
 
 GROUPS = (
     (gettext_lazy("Assets"), "asset."),
     (gettext_lazy("Jobs"), "job."),
-    (gettext_lazy("Audits and reviews"), ("audit.", "review.")),
+    (gettext_lazy("Audits and reviews"), ("audit.completed", "review.", "appeal.")),
     (gettext_lazy("Models"), "model."),
     (gettext_lazy("Generation"), "generation."),
     (gettext_lazy("Quotas"), "quota."),
+    (gettext_lazy("Record and audit log"), ("record.", "audit.logged")),
+    (gettext_lazy("Standing queries"), "standing_query."),
 )
 
 SINCE = (
@@ -87,7 +95,7 @@ class WebhookForm(StyledForm):
     )
     which = forms.ChoiceField(
         choices=(
-            ("all", gettext_lazy("All, also those that come later")),
+            ("all", gettext_lazy("All, including future ones")),
             ("some", gettext_lazy("Only these:")),
         ),
         initial="all",
@@ -165,7 +173,7 @@ def edit(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
                 endpoints.update_webhook(
                     webhook_id=webhook_id, changes=form.values, actor=actor_of(request).label
                 )
-            messages.success(request, _("Saved. It counts from the next event and the next try on."))
+            messages.success(request, _("Saved. It applies from the next event and the next attempt on."))
             return redirect("console:webhook", webhook_id=webhook_id)
         except Invalid as error:
             form.refuse(error)

@@ -61,7 +61,10 @@ class WeightProfileForm(StyledForm):
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "furniture", "class": "mono"}),
     )
     description = forms.CharField(
-        required=False, max_length=query.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2})
+        required=False,
+        max_length=query.MAX_DESCRIPTION,
+        label=gettext_lazy("Description"),
+        widget=forms.Textarea(attrs={"rows": 2}),
     )
     dynamic = forms.BooleanField(
         required=False, label=gettext_lazy("The gate may correct them for each query")
@@ -223,7 +226,7 @@ def create(request: Request) -> HttpResponse:
         try:
             with request.workspace.open():
                 row = query.create_task(**form.cleaned_data, actor=actor_of(request).label)
-            messages.success(request, _("The task %(name)s can be searched by.") % {"name": row.slug})
+            messages.success(request, _("The task %(name)s was created.") % {"name": row.slug})
             return redirect("console:tasks")
         except ServiceError as error:
             form.refuse(error)

@@ -1,4 +1,4 @@
-"""`python -m standalone run | process | services | prepare | messages | backup | restore | verify`."""
+"""`python -m standalone COMMAND`: the stack, its parts, backups; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from standalone import messages
+from standalone import datadir, messages
 from standalone.alone import run_alone
 from standalone.backup import commands
 from standalone.config import APP_PROCESSES, StackConfig
@@ -27,6 +27,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     prepare = subcommands.add_parser("prepare", help="front end and models only")
     prepare.add_argument("--without-models", action="store_true", help="the front end alone")
     subcommands.add_parser("messages", help="collect the texts to translate into the catalogues")
+    subcommands.add_parser(
+        "new-secret-key", help="another SECRET_KEY from the next start on; the former stays valid"
+    )
     _add_backup_commands(subcommands)
     return parser.parse_args(arguments)
 
@@ -39,11 +42,19 @@ def _add_backup_commands(subcommands: argparse._SubParsersAction) -> None:
     backup.add_argument(
         "--keep-days", default="", help="remove older backups there afterwards; by default BACKUP_KEEP_DAYS"
     )
+    subcommands.add_parser("backup-keys", help="the keys alone, into BACKUP_KEYS_FILE: after an erasure")
     restore = subcommands.add_parser("restore", help="into an empty DATA_DIR")
     restore.add_argument("source", help="a backup, or a folder of them: the newest")
+    restore.add_argument(
+        "--to-time", default="", help="a moment since, such as 2026-11-30T14:05:00+00:00, or latest"
+    )
     restore.add_argument("--force", action="store_true", help="move what is in DATA_DIR aside")
     verify = subcommands.add_parser("verify", help="check a backup and print its digests")
     verify.add_argument("source")
+    for reading in (restore, verify):
+        reading.add_argument("--unsigned", action="store_true", help="accept a backup without a signature")
+    identity = subcommands.add_parser("backup-identity", help="a pair of keys for encrypted backups")
+    identity.add_argument("file", help="a new file for the private one")
 
 
 def chosen(only: str | None) -> Sequence[str]:
@@ -65,12 +76,20 @@ def execute(config: StackConfig, options: argparse.Namespace) -> int:
             messages.main()
         case "services":
             run(config, Plan(processes=(), throwaway=options.throwaway, migrated=not options.as_is))
+        case "new-secret-key":
+            datadir.new_secret_key(config.data_dir)
+            print("secrets.json has a new secret_key: restart, then run `manage.py rotate_keys secret-key`")
         case "backup":
             commands.backup(config, options.to, options.keep_days)
+        case "backup-keys":
+            commands.backup_keys(config)
         case "restore":
-            commands.restore(config, options.source, force=options.force)
+            given = {"force": options.force, "unsigned": options.unsigned, "to_time": options.to_time}
+            commands.restore(config, options.source, **given)
+        case "backup-identity":
+            commands.backup_identity(options.file)
         case "verify":
-            commands.verify(options.source)
+            commands.verify(config, options.source, unsigned=options.unsigned)
         case _:
             run(config, Plan(processes=chosen(options.only)))
     return 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from standalone import catalogue, frontend
+from standalone import catalogue, frontend, schema_cache
 from standalone.config import ROOT, StackConfig
 from standalone.install import WEIGHTS, requirements_of
 from standalone.processes import Command, Spawner
@@ -17,6 +18,12 @@ from standalone.progress import Progress, last_line
 # Steps, as people read them; both are skipped where nothing has changed since.
 FRONT_END, MODELS = "front end", "models"
 MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt", WEIGHTS)
+# What is collected: files of ours, and of packages that the requirements pin.
+STATIC_SOURCES = (
+    "platform/console/static",
+    "platform/config/settings.py",
+    "requirements.txt",
+)
 
 
 class Builder:
@@ -56,10 +63,20 @@ class Builder:
         return futures
 
     def schema(self, env: Mapping[str, str]) -> None:
-        self._manage(env, "migrate", "--database=migration", "--no-input")
+        def run_migrations() -> None:
+            self._manage(env, "migrate", "--database=migration", "--no-input")
+
+        schema_cache.migrate(env, self._spawner, self.config.log_dir / "schema.log", run_migrations)
 
     def static_files(self, env: Mapping[str, str]) -> None:
-        self._manage(env, "collectstatic", "--no-input")
+        folder = Path(env.get("STATIC_DIR") or self.config.data_dir / "static")
+        folder.mkdir(parents=True, exist_ok=True)
+        with frontend.exclusively(folder):
+            stamp, digest = folder / ".stamp", static_digest()
+            if stamp.exists() and stamp.read_text() == digest:
+                return
+            self._manage(env, "collectstatic", "--no-input")
+            stamp.write_text(digest)
 
     def _manage(self, env: Mapping[str, str], name: str, *options: str) -> None:
         arguments = [sys.executable, "manage.py", name, "-v", "1", *options]
@@ -69,13 +86,26 @@ class Builder:
 def models_digest() -> str:
     """Changes where models may have to be prepared: with the code, and with the packages of weights at hand."""
     digest = hashlib.sha256()
-    for path in [ROOT / name for name in MODEL_SOURCES]:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and file.suffix != ".pyc":
-                digest.update(file.read_bytes() + b"\0")
+    for part in _read(MODEL_SOURCES):
+        digest.update(part)
     for requirement in requirements_of((ROOT / WEIGHTS).read_text()):
         digest.update(f"{_installed(requirement.partition('==')[0])}\0".encode())
     return digest.hexdigest()
+
+
+def static_digest() -> str:
+    """Changes where static files may have to be collected."""
+    digest = hashlib.sha256()
+    for part in _read(STATIC_SOURCES):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _read(sources: Iterable[str]) -> Iterator[bytes]:
+    for path in [ROOT / name for name in sources]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and file.suffix != ".pyc":
+                yield f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes() + b"\0"
 
 
 def _installed(package: str) -> str:

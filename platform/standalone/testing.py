@@ -9,9 +9,14 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import time
+import sys
 from pathlib import Path
 
+from standalone import schema_cache
+from standalone.build import Builder
+from standalone.config import StackConfig
+from standalone.processes import Spawner
+from standalone.progress import Progress
 from standalone.stack import start_test_services, stop_test_services
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -37,8 +42,17 @@ NOWHERE = {
 atexit.register(_leave_nothing)
 os.environ["DATA_DIR"] = str(DATA_DIR)
 os.environ.setdefault("CROSSLIGHT_MODELS", str(ROOT / "var" / "models"))
-off = os.environ.get("CROSSLIGHT_TEST_SERVICES") == "off"
+os.environ.setdefault(schema_cache.VARIABLE, str(ROOT / "var" / "schema"))
+STATIC_DIR = Path(os.environ.setdefault("STATIC_DIR", str(ROOT / "var" / "static")))
+# Of several processes (`-n 2`), the one that hands out the tests runs none.
+hands_out = "-n" in sys.argv[:-1] and sys.argv[sys.argv.index("-n") + 1] != "0"
+off = os.environ.get("CROSSLIGHT_TEST_SERVICES") == "off" or (
+    hands_out and "PYTEST_XDIST_WORKER" not in os.environ
+)
 os.environ.update(NOWHERE if off else start_test_services(DATA_DIR))
-(DATA_DIR / "static").mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
+STATIC_DIR.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
+if not off:
+    # Before any test: WhiteNoise looks through this folder while a stack that another process starts would write it.
+    Builder(StackConfig.from_environ(), Spawner(), Progress(print, [])).static_files(os.environ)
 # Short, so that tests of lost workers need not wait half a minute.
 os.environ.update(JOB_LEASE_S="4", JOB_RESEND_S="2", JOB_SWEEP_S="1")

@@ -84,6 +84,8 @@ def _tour(demo: dict[str, Any]) -> None:
         _tenants_apart(shop, clinic, pear)
         _audit(shop, pear)
         _delete(shop, pear, dataset)
+        _document(shop, dataset)
+        _arriving(shop, dataset)
         products = next(t for t in demo["tenants"] if t["slug"] == "grocery")["datasets"]["products"]
         _learn(shop, products)
         generate(shop, dataset)
@@ -217,8 +219,71 @@ def _tenants_apart(shop: Api, clinic: Api, pear: dict[str, object]) -> None:
     print("   the shop's pear answers 404 to the clinic")
 
 
+DOCUMENT = """# Delivery
+
+Fruit arrives before nine, fish on Fridays.
+
+# Returns
+
+Mouldy berries are refunded within {} days.
+"""
+
+
+def _document(shop: Api, dataset: str) -> None:
+    print("\n9. Put two versions of a document in: a passage is found, and what changed is told")
+    versions = [
+        shop.call(
+            "POST",
+            f"/datasets/{dataset}/assets",
+            (200, 202),
+            headers={"Prefer": "wait=30"},
+            files={"file": (f"terms-{days}.md", DOCUMENT.format(days).encode())},
+        )["asset"]["id"]
+        for days in (7, 30)
+    ]
+    for version in versions:
+        shop.ready(version)
+    answer = shop.search(text="refund for mouldy berries", datasets=[dataset], modalities=["text"], top_k=2)
+    for result in answer["results"]:
+        place = result["matched"]["segment"]
+        print(
+            f"   {result['asset']['filename']}, page {place['page']}: {result['matched']['passage'][:70]!r}"
+        )
+    found = [result["asset"]["id"] for result in answer["results"]]
+    if sorted(found) != sorted(versions):
+        raise TourFailed(f"expected both versions, but found {found}")
+    changes = shop.call("GET", f"/assets/{versions[0]}/comparison/{versions[1]}")["results"]
+    words = [(one["change"], one["text"]) for change in changes for one in change["words"]]
+    print(f"   changed: {[one for one in words if one[0] != 'same']}")
+    if ("removed", "7") not in words or ("added", "30") not in words:
+        raise TourFailed(f"the comparison says {words}")
+
+
+def _arriving(shop: Api, dataset: str) -> None:
+    print("\n10. Ask to be told, then let items arrive as a stream")
+    name = f"tour {time.time_ns()}"
+    query = {"text": "lightning strikes a lighthouse", "datasets": [dataset]}
+    standing = shop.call("POST", "/standing-queries", 201, json={"name": name, "query": query})
+    try:
+        items = (
+            json.dumps({"id": str(number), "text": text}).encode() + b"\n"
+            for number, text in enumerate(("lightning strikes a lighthouse", "bread rolls"), 1)
+        )
+        kind = {"Content-Type": "application/x-ndjson"}
+        answer = shop.call("POST", f"/datasets/{dataset}/stream", headers=kind, data=items)
+        lines = [json.loads(line) for line in answer.text.splitlines() if line.strip()]
+        print(f"   acknowledged: {', '.join(line['state'] for line in lines)}")
+        alerts = shop.alerts(standing["id"])
+        told = [alert["asset"] for alert in alerts]
+        print(f"   {len(alerts)} alert, relevance {alerts[0]['relevance']}")
+        if told != [lines[0]["asset"]]:
+            raise TourFailed(f"expected an alert of {lines[0]['asset']}, but found {told}")
+    finally:
+        shop.call("DELETE", f"/standing-queries/{standing['id']}", 204)
+
+
 def _delete(shop: Api, pear: dict[str, object], dataset: str) -> None:
-    print("\n8. Delete it: no search shows it again")
+    print("\n8. Delete the pear: no search shows it again")
     shop.call("DELETE", f"/assets/{pear['id']}", 204)
     answer = shop.search(text="a green pear on a white table", datasets=[dataset])
     _expect(answer["results"] == [], "nothing", answer)
@@ -226,7 +291,7 @@ def _delete(shop: Api, pear: dict[str, object], dataset: str) -> None:
 
 
 def _learn(shop: Api, dataset: str) -> None:
-    print("\n9. Fine-tune on the catalogue, let the new model answer, and take that back")
+    print("\n11. Fine-tune on the catalogue, let the new model answer, and take that back")
     for job in shop.call("GET", "/jobs", params={"kind": "finetune", "limit": 200})["results"]:
         if job["state"] in UNFINISHED:
             print("   waiting for a fine-tune that is under way …", flush=True)

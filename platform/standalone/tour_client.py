@@ -30,7 +30,8 @@ class Api:
         wanted = expect if isinstance(expect, tuple) else (expect,)
         if answer.status_code not in wanted:
             raise TourFailed(f"{method} {path} answered {answer.status_code}: {answer.text[:300]}")
-        return answer.json() if answer.content and "json" in answer.headers["Content-Type"] else answer
+        kind = answer.headers.get("Content-Type", "") if answer.content else ""
+        return answer.json() if "json" in kind and "ndjson" not in kind else answer
 
     def search(self, **query: Any) -> dict[str, Any]:
         return self.call("POST", "/search", json=query)
@@ -60,6 +61,18 @@ class Api:
         if asset["status"] != "ready":
             raise TourFailed(f"the asset is {asset['status']}: {asset.get('error')}")
         return asset
+
+    def alerts(self, standing_id: str) -> list[dict[str, Any]]:
+        """Of a standing query, once there are some."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            found: list[dict[str, Any]] = self.call("GET", f"/standing-queries/{standing_id}/alerts")[
+                "results"
+            ]
+            if found:
+                return found
+            time.sleep(0.2)
+        raise TourFailed(f"no alert within {TIMEOUT_S} s")
 
     def audited(self, **content: Any) -> dict[str, Any]:
         """The finished audit of a text, a file or an asset."""

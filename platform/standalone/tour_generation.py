@@ -12,7 +12,7 @@ SUFFIXES = {"image": "png", "video": "mp4", "audio": "wav"}
 
 
 def generate(shop: Api, dataset: str) -> None:
-    print(f"\n10. Generate from “{PROMPT}”: a picture, a clip and music by the small generators that ship")
+    print(f"\n12. Generate from “{PROMPT}”: a picture, a clip and music by the small generators that ship")
     start = time.perf_counter()
     wish = {"prompt": PROMPT, "outputs": [*SUFFIXES], "seed": 7, "seconds": 8, "dataset": dataset}
     accepted = shop.call("POST", "/generations", 202, json=wish)

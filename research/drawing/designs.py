@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
+#: The weights that the TRAIN split alone taught: what is measured on concepts that they never saw. Not in the wheel.
+SPLIT_WEIGHTS = Path(__file__).parent / "weights" / "split.safetensors"
 SIDE = 64
 PACKAGES = {
     "openmoji": "openmoji@17.0.0",
@@ -36,8 +38,9 @@ PACKAGES = {
     "names": "emojibase-data@17.0.0",
 }
 RASTERISER = "resvg-py==0.5.0"
-#: What a concept may belong to.
+#: What a concept may belong to, and all of them together: what the weights that ship are taught.
 TRAIN, JUDGE, TEST = "train", "judge", "test"
+ALL = "all"
 #: Shares of the families: of 100, those below the first number test, those below the second fit the judge.
 TESTED, JUDGED = 16, 46
 #: emojibase's groups of flags and of components: no picture of anything.
@@ -93,8 +96,8 @@ class Designs:
     pixels: Pixels
 
     def of(self, split: str) -> list[Design]:
-        """The concepts of one split, in a fixed order."""
-        return [one for one in self.concepts if one.split == split]
+        """The concepts of one split, or ALL of them, in a fixed order."""
+        return [one for one in self.concepts if split in (one.split, ALL)]
 
 
 def data_folder() -> Path:

@@ -1,4 +1,7 @@
-"""What the generator learns from: the latents of the training concepts' drawings and how they may be asked for."""
+"""What the generator learns from: the latents of the drawings that teach and how they may be asked for.
+
+``split``: TRAIN for weights whose figures can be measured on what they never saw, ALL for those that ship.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ class Examples:
     starts: Numbers
 
 
-def examples_of(designs: Designs, basis: Basis, words: Floats | None = None) -> Examples:
-    """Of the training concepts, mirrored drawings included where the mirror says the same."""
-    chosen = designs.of(TRAIN)
+def examples_of(designs: Designs, basis: Basis, words: Floats | None = None, split: str = TRAIN) -> Examples:
+    """Of a split, mirrored drawings included where the mirror says the same."""
+    chosen = designs.of(split)
     rows, concepts, styles, mirrored = _listed(chosen)
     pixels = designs.pixels[rows]
     latents = basis.encode(pixels)
@@ -51,17 +54,17 @@ def asked(concepts: list[Design]) -> list[str]:
     return [text for one in concepts for text in phrasings(one.label, one.tags)]
 
 
-def training_pixels(designs: Designs) -> NDArray[np.uint8]:
-    """The drawings of the training concepts and their mirrors, for the basis."""
-    rows, _, _, mirrored = _listed(designs.of(TRAIN))
+def training_pixels(designs: Designs, split: str = TRAIN) -> NDArray[np.uint8]:
+    """The drawings of a split's concepts and their mirrors, for the basis."""
+    rows, _, _, mirrored = _listed(designs.of(split))
     pixels = designs.pixels[rows]
     return np.concatenate([pixels, pixels[mirrored][:, :, ::-1]])
 
 
-def cached_words(designs: Designs, folder: Path) -> Floats:
-    """The words of the training concepts, read once: reading takes minutes."""
+def cached_words(designs: Designs, folder: Path, split: str = TRAIN) -> Floats:
+    """The words of a split's concepts, read once: reading takes minutes."""
     path = folder / "words.npz"
-    texts = asked(designs.of(TRAIN))
+    texts = asked(designs.of(split))
     if path.is_file():
         with np.load(path) as kept:
             if kept["texts"].tolist() == texts:

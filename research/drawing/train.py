@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,20 @@ class Plan:
 
 
 class Training:
-    """One run over ``examples``; ``run`` trains to the end or to SIGTERM, ``weights`` are what it made."""
+    """One run over ``examples``; ``run`` trains to the end or to SIGTERM, ``weights`` are what it made.
 
-    def __init__(self, examples: Examples, shape: Shape, plan: Plan, folder: Path, say: Say) -> None:
+    ``begins``: weights by name that it goes on from, in place of chance.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        shape: Shape,
+        plan: Plan,
+        folder: Path,
+        say: Say,
+        begins: Mapping[str, Floats] | None = None,
+    ) -> None:
         import torch
 
         torch.manual_seed(plan.seed)
@@ -62,6 +73,8 @@ class Training:
         self.examples = examples
         self.step = 0
         self.model = flow_class()(shape)
+        if begins:
+            self.model.load_state_dict({name: torch.from_numpy(value) for name, value in begins.items()})
         multi = torch.optim.swa_utils.get_ema_multi_avg_fn(plan.ema)
         self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=multi)
         self.optimizer = torch.optim.AdamW(

@@ -6,6 +6,7 @@ FOLDER holds a few dozen photographs that may be used freely, of which only the 
 ``playground_50_50`` (MIT). ``--cache`` keeps what the encoders say of the sentences: some 60 minutes of one core
 without VNNI, half of that with it, for 7,500 captions and 3,180 phrases; the rest takes seconds. ``calibrate`` writes
 the ranges by which the tower is rounded: after that the tower has another version, and every vector of it is another.
+``relevance`` writes into both manifests how likely a match of some score is right; a quarter of an hour of one core.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ CALIBRATED = 16
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status comes back."""
     parser = argparse.ArgumentParser(prog="python -m research.open_space", description=__doc__)
-    parser.add_argument("command", choices=("build", "calibrate"))
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("command", choices=("build", "calibrate", "relevance"))
+    parser.add_argument("--photos", type=Path, help="for build and calibrate")
+    parser.add_argument("--data", type=Path, help="for relevance: the folder with the sets that may ship")
     parser.add_argument(
         "--names", type=Path, help="emojibase-data: names of the same things in many languages"
     )
@@ -49,8 +51,51 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # Sums split over threads round differently: one thread, set before NumPy loads, gives equal bytes.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    (_make if options.command == "build" else _calibrate)(options)
+    if options.command != "relevance" and options.photos is None:
+        parser.error("--photos is missing: a folder with photographs that may be used freely")
+    if options.command == "relevance" and options.data is None:
+        parser.error("--data is missing: the folder with the sets that teach")
+    {"build": _make, "calibrate": _calibrate, "relevance": _relevance}[options.command](options)
     return 0
+
+
+def _relevance(options: argparse.Namespace) -> None:
+    """Both manifests, with the curves of how likely a match is right."""
+    import json
+
+    from ml.alignment.space import JointSpace
+    from ml.alignment.storage import MANIFEST
+    from research.open_space import relevance
+
+    cached = _Cache(options.cache)
+    for folder in (options.out, options.out.with_name("open-2")):
+        space = JointSpace.load(folder)
+        found, words = relevance.curves(_embedded(space, cached), options.data)
+        path = folder / MANIFEST
+        described = json.loads(path.read_text("utf-8"))
+        described["relevance"] = relevance.stated(found, words)
+        path.write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", "utf-8")
+        print(f"{folder.name}: {json.dumps(described['relevance'])}")
+
+
+def _embedded(space: Any, cached: _Cache) -> Any:
+    from ml.media import Decoder
+    from research.open_space.relevance import Embedded
+
+    decoder, name = Decoder(), f"{space.id}-{space.version} {space.encoders_key}"
+
+    def texts(asked: Sequence[str]) -> Any:
+        return cached.rows(
+            f"{name} texts", list(asked), lambda part: space.embed_texts([asked[n] for n in part])
+        )
+
+    def pictures(paths: Sequence[Path]) -> Any:
+        def seen(part: range) -> Any:
+            return space.embed_images([decoder.image(paths[n], thumbnail=False).pixels for n in part])
+
+        return cached.rows(f"{name} pictures", [str(path) for path in paths], seen)
+
+    return Embedded(texts, lambda told: space.as_asset(texts(told)), pictures, space.as_query)
 
 
 def _calibrate(options: argparse.Namespace) -> None:

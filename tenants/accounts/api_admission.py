@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
 from tenants.accounts import keys, metering
+from tenants.accounts.networks import network_of
 from tenants.accounts.rate_counter import WINDOW_S, Limits, rate_counter
 from tenants.valkey import Unavailable, client
+
+# Where a request keeps its admission, in META: its view may be called again, once a large body is here (config.bridge).
+ADMISSION = "crosslight.admission"
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Admission:
-    record: keys.KeyRecord
+    """`record`: of the key; None where a request needs none, and is let in on behalf of a `network`."""
+
+    record: keys.KeyRecord | None
     rate: Rate | None
     requests_this_month: int
+    network: str = ""
 
 
 def identify(token: str, address: str = "") -> keys.KeyRecord | None:

@@ -103,7 +103,7 @@ def set_flag(
     tenants = list(Tenant.objects.filter(slug__in=wanted))
     if missing := wanted - {tenant.slug for tenant in tenants}:
         raise Invalid(
-            gettext("There is no tenant %(names)s.") % {"names": ", ".join(sorted(missing))},
+            gettext("Unknown tenant %(names)s.") % {"names": ", ".join(sorted(missing))},
             pointer="/tenants",
         )
     flag, _created = FeatureFlag.objects.update_or_create(
@@ -120,7 +120,7 @@ def set_flag(
 def reset_flag(*, by: Operator, name: str) -> None:
     """Leave a flag at its default again. Raises NotFound for one that is not declared."""
     if name not in FLAGS:
-        raise NotFound(gettext("There is no such flag."))
+        raise NotFound(gettext("This flag does not exist."))
     FeatureFlag.objects.filter(name=name).delete()
     record_act(by=by, verb="flag.reset", target=name)
     transaction.on_commit(forget)
@@ -128,7 +128,7 @@ def reset_flag(*, by: Operator, name: str) -> None:
 
 def _check(name: str, state: str, share: int) -> None:
     if name not in FLAGS:
-        raise NotFound(gettext("There is no such flag."))
+        raise NotFound(gettext("This flag does not exist."))
     if state not in State.values:
         raise Invalid(
             gettext("Choose a state from %(names)s.") % {"names": ", ".join(State.values)}, pointer="/state"

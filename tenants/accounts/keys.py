@@ -190,7 +190,7 @@ def get_key(key_id: uuid.UUID | None) -> ApiKey:
     """The active tenant's key. Raises NotFound."""
     key = ApiKey.objects.filter(pk=key_id).first()
     if key is None:
-        raise NotFound(_("There is no such key."))
+        raise NotFound(_("This key does not exist."))
     return key
 
 

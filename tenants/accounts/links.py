@@ -8,7 +8,7 @@ import secrets
 from django.conf import settings
 
 # Of the console. The token is a query parameter, as the request log holds paths.
-INVITATION, RESET = "/invitation", "/reset/new"
+INVITATION, RESET, SIGN_UP = "/invitation", "/reset/new", "/sign-up/open"
 
 
 def new_token() -> str:

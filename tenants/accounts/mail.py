@@ -1,42 +1,32 @@
-"""Letters to people. Sent by a worker, which makes the link itself: no token passes through the queue."""
+"""Letters to people, in their language. Sent by a worker, which makes the link itself: no token passes through the
+queue.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
 import uuid
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from celery import current_app
 from django.conf import settings
-from django.core.mail import send_mail
+from django.core.mail import send_mail, send_mass_mail
 from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from tenants.accounts.models import Membership, User
+from tenants.accounts.permissions import ADMIN, ROLES
 
 log = logging.getLogger(__name__)
 
 QUEUE = "system"
 # Until a queue of RabbitMQ whose node died has another leader.
 AGAIN = {"max_retries": 2, "interval_start": 0.5, "interval_step": 0.5, "interval_max": 1}
-
-INVITATION = """\
-{inviter} invites you to work with the workspace {workspace} in Crosslight.
-
-To accept, open this link until {until} (UTC):
-
-{link}
-
-If you do not know them, do nothing: without the link nothing happens.
-"""
-
-RESET = """\
-Somebody, hopefully you, asked for a new password for this address at {site}.
-
-To choose one, open this link within {hours} hours. It works once and ends all your sessions:
-
-{link}
-
-If it was not you, do nothing: your password stays as it is.
-"""
 
 
 def configured() -> bool:
@@ -80,15 +70,13 @@ def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datet
     send_mail("You are invited to Crosslight", text, None, [email])
 
 
-def send_reset(*, email: str, hours: int, link: str) -> None:
-    send_mail(
-        "A new password for Crosslight",
-        RESET.format(site=settings.BASE_URL, hours=hours, link=link),
-        None,
-        [email],
-    )
+def admins_of(tenant_id: uuid.UUID) -> QuerySet[User]:
+    """Who administers the workspace by a built-in role and may sign in."""
+    roles = [role for role, scopes in ROLES.items() if ADMIN in scopes]
+    people = Membership.objects.filter(tenant=tenant_id, role__in=roles).values("user")
+    return User.objects.filter(pk__in=people, is_active=True).order_by("email")
 
 
 def single_line(text: str) -> str:
     """What a person typed, as part of one line: it must not look like a paragraph of ours."""
-    return " ".join(text.split())[:100]
+    return " ".join(text.split())[:most]

@@ -39,6 +39,10 @@ class Plan(models.Model):
     name = models.CharField(max_length=100)
     limits = models.JSONField(default=dict)
     rate_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    # A trial: a tenant that is put on it may only read so many days later (`trials`). None: it has no end.
+    trial_days = models.PositiveIntegerField(null=True, blank=True)
+    # Members who ask for more may choose it.
+    offered = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "plan"
@@ -60,6 +64,13 @@ class Tenant(models.Model):
     requires_second_factor = models.BooleanField(default=False)
     # Where this tenant differs from its plan: a resource, or RATE, to its ceiling; None for no ceiling.
     exceptions = models.JSONField(default=dict, blank=True)
+    # Whether what it generates shows an icon and begins with a spoken notice; None: as the installation has it.
+    generated_icon = models.BooleanField(null=True, blank=True)
+    generated_notice = models.BooleanField(null=True, blank=True)
+    # From then on it may only be read (`trials`); None: its plan has no end.
+    trial_ends_at = models.DateTimeField(null=True, blank=True)
+    # Its owner closes it: from then on it is erased, unless that is taken back.
+    closes_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -129,6 +140,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=150, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    # In which the person used the console last, for letters; empty: not known.
+    language = models.CharField(max_length=10, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -311,6 +324,7 @@ class KeyDigest(models.Model):
     scopes = models.JSONField(default=list)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # To the minute, and from which address.
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_address = models.GenericIPAddressField(null=True, blank=True)
     # From where it may be used (`networks`), and how often beside the tenant's own rate; None: as its tenant may.
@@ -336,6 +350,44 @@ class InstallationSecret(models.Model):
 
     class Meta:
         db_table = "installation_secret"
+
+
+class DataKey(models.Model):
+    """A key that seals what one tenant has, wrapped under a master key (global; `tenants.accounts.keyring`).
+
+    `owner` is a tenant's id, or None for the installation's own. No foreign key: that a key was destroyed is remembered
+    when the tenant is gone.
+    """
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        # Opens what it sealed; seals nothing.
+        RETIRED = "retired"
+        DESTROYED = "destroyed"
+
+    id = models.UUIDField(primary_key=True)
+    owner = models.UUIDField(null=True, blank=True)
+    version = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    wrapped = models.BinaryField()
+    # Under which master key; an ARN where that is a KMS's.
+    master_id = models.CharField(max_length=300)
+    created_at = models.DateTimeField(auto_now_add=True)
+    destroyed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "data_key"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "version"], name="data_key_version", nulls_distinct=False
+            ),
+            models.UniqueConstraint(
+                fields=["owner"],
+                condition=models.Q(state="active"),
+                name="data_key_active",
+                nulls_distinct=False,
+            ),
+        ]
 
 
 class AllowedOrigin(TenantModel):
@@ -404,11 +456,13 @@ __all__ = [
     "InstallationSecret",
     "Invitation",
     "KeyDigest",
+    "Letter",
     "Membership",
     "OperatorAct",
     "OperatorRequest",
     "Passkey",
     "Plan",
+    "PlanRequest",
     "QuotaCounter",
     "RecoveryCode",
     "Reservation",
@@ -419,6 +473,7 @@ __all__ = [
     "SignOnIdentity",
     "SignOnRequest",
     "Tenant",
+    "TenantSecurity",
     "UsageDay",
     "UsedAssertion",
     "User",

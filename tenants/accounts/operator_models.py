@@ -32,8 +32,8 @@ class Acting(models.Model):
     """An operator works in a tenant for a while, in one session; what they do there is logged as theirs."""
 
     class Access(models.TextChoices):
-        READ = "read", _("Look only")
-        FULL = "full", _("Look and change")
+        READ = "read", _("View only")
+        FULL = "full", _("View and change")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey("accounts.Tenant", on_delete=models.CASCADE, related_name="+")
@@ -96,7 +96,7 @@ class FeatureFlag(models.Model):
     """How a flag that the code knows is set here; where there is no row, the flag has its default."""
 
     class State(models.TextChoices):
-        ON = "on", _("On for everybody")
+        ON = "on", _("On for everyone")
         SOME = "some", _("On for some")
         OFF = "off", _("Off")
 

@@ -72,7 +72,7 @@ def mail_reset_link(*, email: str) -> None:
     user = User.objects.filter(email=User.objects.normalize_email(email), is_active=True).first()
     if user is not None:
         hours = settings.PASSWORD_RESET_TIMEOUT // 3600
-        mail.send_reset(email=user.email, hours=hours, link=reset_link(user))
+        mail.send_reset(user=user, hours=hours, link=reset_link(user))
 
 
 def find_by_token(token: str) -> User:

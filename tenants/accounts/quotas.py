@@ -155,6 +155,15 @@ def summary() -> dict[str, dict[str, float | None]]:
     }
 
 
+def room() -> dict[str, float]:
+    """What is left of each limited resource, neither used nor reserved; what has no limit is not in it."""
+    return {
+        resource: max(0, limit - (row["used"] or 0) - (row["reserved"] or 0))
+        for resource, row in summary().items()
+        if (limit := row["limit"]) is not None
+    }
+
+
 def _plain(amount: float) -> float:
     """Without what adding and subtracting floats leaves behind; whole numbers as such."""
     rounded = round(amount, 6)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
@@ -75,14 +74,14 @@ def forget_begun(user: User) -> None:
 
 def begin(user: User) -> str:
     """The `otpauth://` address for the person's app; the same until it is confirmed. Raises Conflict if it is on."""
-    fresh = vault(PURPOSE).encrypt(secrets.token_bytes(SECRET_BYTES))
+    fresh = vault.seal(secrets.token_bytes(SECRET_BYTES), purpose=PURPOSE, owner=None)
     factor, _ = SecondFactor.objects.get_or_create(user=user, defaults={"sealed_secret": fresh})
     if factor.confirmed_at is not None:
         raise Conflict(gettext("Two-factor sign-in is on already."))
     try:
         return _totp(factor).get_provisioning_uri(user.email, ISSUER)
     except InvalidToken:
-        # Sealed under an older SECRET_KEY, and of no use to anybody yet.
+        # Sealed under a key that is not here, and of no use to anybody yet.
         factor.delete()
         return begin(user)
 
@@ -108,7 +107,12 @@ def verify(*, user: User, code: str) -> bool:
     if step is not None:
         newer = SecondFactor.objects.filter(user=user, last_step__lt=step)
         return newer.update(last_step=step) == 1
-    return RecoveryCode.objects.filter(user=user, digest=_recovery_digest(user, code)).delete()[0] == 1
+    try:
+        digest = _recovery_digest(user, code)
+    except SecretSealed as error:
+        log.error("recovery codes cannot be checked: %s", error.detail)
+        return False
+    return RecoveryCode.objects.filter(user=user, digest=digest).delete()[0] == 1
 
 
 @transaction.atomic
@@ -152,7 +156,7 @@ def _matching_step(factor: SecondFactor, code: str) -> int | None:
     try:
         totp, now = _totp(factor), int(time.time()) // STEP_S
     except InvalidToken:
-        log.error("a second factor was sealed under another SECRET_KEY; an operator has to forget it")
+        log.error("a second factor was sealed under a key that is not here; an operator has to forget it")
         return None
     for step in (now + drift for drift in DRIFT_STEPS):
         if hmac.compare_digest(totp.generate(step * STEP_S), typed.encode()) and step > factor.last_step:
@@ -161,7 +165,7 @@ def _matching_step(factor: SecondFactor, code: str) -> int | None:
 
 
 def _totp(factor: SecondFactor) -> TOTP:
-    secret = vault(PURPOSE).decrypt(bytes(factor.sealed_secret))
+    secret = vault.unseal(bytes(factor.sealed_secret), purpose=PURPOSE, owner=None)
     # SHA-1 is what authenticator apps understand; HMAC does not rest on what is broken in it.
     return TOTP(secret, DIGITS, SHA1(), STEP_S)  # noqa: S303
 
@@ -173,4 +177,4 @@ def _new_recovery_code() -> str:
 
 def _recovery_digest(user: User, code: str) -> bytes:
     letters = "".join(sign for sign in code.lower() if sign.isalnum())
-    return hmac.digest(settings.SECRET_KEY.encode(), f"{user.pk}\0{letters}".encode(), "sha256")
+    return hmac.digest(installation_secrets.lasting_secret(), f"{user.pk}\0{letters}".encode(), "sha256")

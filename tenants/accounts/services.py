@@ -9,6 +9,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from tenants.accounts import trials
 from tenants.accounts.models import Membership, Plan, Tenant, User
 from tenants.accounts.permissions import ROLES
 from tenants.errors import Conflict, Invalid
@@ -36,6 +37,20 @@ PLANS: dict[str, dict] = {
         },
         "rate_per_minute": 600,
     },
+    "trial": {
+        "name": "Trial",
+        "limits": {
+            "requests": 20_000,
+            "assets": 1_000,
+            "bytes": 2**30,
+            "vectors": 5_000,
+            "generations": 50,
+            "cpu_s": 7_200,
+            "gpu_s": 0,
+        },
+        "rate_per_minute": 120,
+        "trial_days": 14,
+    },
 }
 
 
@@ -46,7 +61,7 @@ def ensure_plan(slug: str) -> Plan:
     plan = Plan.objects.filter(slug=slug).first()
     if plan is None:
         raise Invalid(
-            _("There is no plan %(slug)s; built in are %(names)s.")
+            _("Unknown plan %(slug)s; built in are %(names)s.")
             % {"slug": f"{slug!r}", "names": ", ".join(PLANS)},
             pointer="/plan",
         )
@@ -60,7 +75,9 @@ def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
     check_name(name)
     try:
         with transaction.atomic():
-            return Tenant.objects.create(slug=slug, name=name, plan=ensure_plan(plan))
+            return Tenant.objects.create(
+                slug=slug, name=name, plan=chosen, trial_ends_at=trials.end_for(chosen)
+            )
     except IntegrityError as error:
         raise Conflict(_("A tenant %(slug)s exists already.") % {"slug": f"{slug!r}"}) from error
 

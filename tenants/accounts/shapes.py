@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Annotated
 
 from tenants.accounts.permissions import SCOPES
@@ -99,6 +100,11 @@ class PlanName(Shape, kw_only=True):
     slug: str
     name: str
     rate_per_minute: int | None
+    trial_ends_at: Annotated[
+        dt.datetime | None,
+        Doc("When a trial ends; from then on the workspace may only be read. Null: no end."),
+    ]
+    read_only: Annotated[bool, Doc("Whether it has ended: what would add something answers `trial-ended`.")]
 
 
 class KeyName(Shape, kw_only=True):

@@ -1,59 +1,62 @@
-"""Secrets that have to be read again, encrypted at rest under a key derived from SECRET_KEY.
+"""Secrets that have to be read again, sealed at rest under data keys (`tenants.accounts.keyring`).
 
-Each purpose has a key of its own, so that what was sealed for one cannot be passed off as another's.
+Each is bound to its owner (a tenant, or the installation) and its purpose, so that none can be passed off as another.
+What a former release sealed under SECRET_KEY itself is read with it, or with one of SECRET_KEY_FALLBACKS.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
+from collections.abc import Iterator
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
-__all__ = ["InvalidToken", "key_id", "seal", "unseal", "vault"]
+from tenants.accounts import keyring
+from tenants.accounts.keyring import KeyDestroyed, KeyMissing, NotSealed
+from tenants.accounts.master_keys import NONCE_BYTES, derived
 
-# AES-GCM's: NIST SP 800-38D, section 5.2.1.1.
-NONCE_BYTES = 12
-
-
-def vault(purpose: bytes) -> Fernet:
-    """Its `decrypt` raises InvalidToken for what was sealed under another SECRET_KEY or for another purpose.
-
-    `purpose` ends with a separator; it is part of what is stored: a changed one cannot read what is there.
-    """
-    key = hashlib.sha256(purpose + settings.SECRET_KEY.encode()).digest()
-    return Fernet(base64.urlsafe_b64encode(key))
+__all__ = ["InvalidToken", "is_current", "seal", "unseal"]
 
 
-def key_id() -> str:
-    """Which SECRET_KEY this is: 16 hex digits that do not tell it. Stored beside what is sealed."""
-    return _derived(b"crosslight id of the secret key", 8).hex()
+def seal(content: bytes, *, purpose: bytes, owner: UUID | None) -> bytes:
+    """Raises KeysUnavailable, KeyMissing. None as owner: the installation."""
+    return keyring.seal(content, purpose=purpose, owner=owner)
 
 
-def seal(content: bytes, about: str) -> bytes:
-    """Encrypted and authenticated with what it is `about`, which has to be told to open it: AES-256-GCM."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + _cipher().encrypt(nonce, content, about.encode())
-
-
-def unseal(sealed: bytes, about: str) -> bytes:
-    """Raises InvalidToken for what was sealed under another SECRET_KEY, is about something else, or was changed."""
+def unseal(sealed: bytes, *, purpose: bytes, owner: UUID | None) -> bytes:
+    """Raises InvalidToken for what is another purpose's or owner's, was changed, or was sealed under a key that is not
+    here; KeysUnavailable where a KMS is away."""
     try:
-        return _cipher().decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], about.encode())
-    except (InvalidTag, ValueError) as error:
+        if keyring.sealed_under(sealed) is not None:
+            return keyring.unseal(sealed, purpose=purpose, owner=owner)
+    except (NotSealed, KeyMissing, KeyDestroyed) as error:
         raise InvalidToken from error
+    return _of_secret_key(sealed, purpose)
 
 
-def _cipher() -> AESGCM:
-    return AESGCM(_derived(b"crosslight sealed secrets", 32))
+def is_current(sealed: bytes, owner: UUID | None) -> bool:
+    """Whether it is sealed under the key that seals now."""
+    return keyring.sealed_under(sealed) == keyring.active_key(owner).id
 
 
-def _derived(purpose: bytes, length: int) -> bytes:
-    """HKDF (RFC 5869) of SECRET_KEY."""
-    return HKDF(SHA256(), length, salt=None, info=purpose).derive(settings.SECRET_KEY.encode())
+def secret_keys() -> Iterator[str]:
+    yield settings.SECRET_KEY
+    yield from settings.SECRET_KEY_FALLBACKS
+
+
+def _of_secret_key(sealed: bytes, purpose: bytes) -> bytes:
+    for secret in secret_keys():
+        try:
+            if sealed.startswith(b"gAAAA"):  # a Fernet token of version 0x80
+                key = hashlib.sha256(purpose + secret.encode()).digest()
+                return Fernet(base64.urlsafe_b64encode(key)).decrypt(sealed)
+            cipher = AESGCM(derived(secret.encode(), b"crosslight sealed secrets", 32))
+            return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose)
+        except (InvalidToken, InvalidTag, ValueError):
+            continue
+    raise InvalidToken

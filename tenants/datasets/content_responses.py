@@ -15,11 +15,13 @@ from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header, parse_etags
 from django.utils.translation import gettext as _
 
+from ml.documents.sniffing import EMAIL, FORMATS, MARKDOWN, OLE
 from ml.media import HEAD_BYTES, sniff
-from tenants.datasets import storage
+from tenants.datasets import documents, shapes, storage
+from tenants.datasets.encrypted_files import FileDamaged
 from tenants.datasets.filenames import download_name
 from tenants.datasets.models import Asset
-from tenants.errors import NotFound, NotReady
+from tenants.errors import Invalid, NotFound, NotReady
 
 # What no browser runs, and its players show.
 INLINE = frozenset(
@@ -39,18 +41,27 @@ SUFFIXES = {
     "audio/mp4": "m4a",
     "video/quicktime": "mov",
     "video/x-matroska": "mkv",
+    **{media_type: kind for media_type, kind in FORMATS.items() if kind not in ("markdown", "email")},
+    MARKDOWN: "txt",
+    EMAIL: "eml",
+    OLE: "doc",
 }
 # Other endings that people give such files.
 ALIASES = {
     **dict.fromkeys(("jpeg", "jpe", "jfif"), "jpg"),
-    **dict.fromkeys(("md", "text"), "txt"),
+    **dict.fromkeys(("md", "markdown", "text"), "txt"),
     **dict.fromkeys(("oga", "opus"), "ogg"),
     "wave": "wav",
     "m4v": "mp4",
     "qt": "mov",
+    **dict.fromkeys(("htm", "xhtml"), "html"),
+    **dict.fromkeys(("xls", "ppt"), "doc"),
 }
 # Asked for again each time: an asset that was deleted must not live on in a cache.
 CACHE = "private, no-cache"
+# Of a page where none is said.
+PAGE_WIDTH = 800
+NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -115,7 +126,8 @@ def _suffix(media_type: str) -> str:
 
 
 def serve(request: HttpRequest, rendition: Rendition) -> HttpResponseBase:
-    """The bytes, or the part that a Range header asks for, or 304. Raises NotFound if the file is gone."""
+    """The bytes, or the part that a Range header asks for, or 304. Raises NotFound if the file is gone, and FileDamaged
+    if it is no longer what was stored, as far as its first bytes tell."""
     if _known_to_client(request, rendition):
         return _unchanged(rendition)
     try:
@@ -126,6 +138,9 @@ def serve(request: HttpRequest, rendition: Rendition) -> HttpResponseBase:
     stream.seek(0)
     rendition = rendition.told_by(stream)
     wanted = _range(request, rendition, size)
+    # Once an answer has begun, nothing can be said but by breaking it off.
+    stream.seek(wanted[0] if wanted else 0)
+    stream.read(1)
     if wanted is None:
         response = StreamingHttpResponse(storage.chunks(stream, 0, size), content_type=rendition.media_type)
         response["Content-Length"] = size
@@ -187,15 +202,50 @@ def _with_headers(response: HttpResponseBase, rendition: Rendition) -> HttpRespo
     return response
 
 
+def serve_page(request: HttpRequest, asset: Asset, number: str) -> HttpResponse:
+    """A page of a PDF as JPEG, `?width=` pixels wide or somewhat more. In no scope; raises as `page_picture`."""
+    width = request.GET.get("width", "") or str(PAGE_WIDTH)
+    if not NUMBER.fullmatch(width):
+        raise Invalid(_("A width is a number of pixels."), pointer="/width")
+    page = int(number) if NUMBER.fullmatch(number) else 0
+    etag = f'"{asset.blob.sha256[:32]}-page-{page}-{int(width)}"'
+    headers = {"ETag": etag, "Cache-Control": CACHE}
+    if etag in {tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))}:
+        return HttpResponse(status=304, headers=headers)
+    picture = documents.page_picture(asset, page, int(width))
+    headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+    return HttpResponse(picture, content_type="image/jpeg", headers=headers)
+
+
+def document_text(asset: Asset) -> shapes.DocumentText:
+    """What was read of a document, as the API shows it. Raises NotFound for what is none, NotReady."""
+    if not documents.is_document(asset.blob.media_type):
+        raise NotFound(_("This asset is not a document."))
+    found = documents.stored(asset.tenant_id, asset.blob.sha256) if asset.blob.document else None
+    if found is None:
+        raise NotReady(_("This document has not been read."))
+    blocks = [
+        shapes.DocumentBlock(
+            kind=one.kind, page=one.page, box=list(one.box) if one.box else None, start=one.start, end=one.end
+        )
+        for one in found.blocks
+    ]
+    return shapes.DocumentText(**(asset.blob.document or {}), text=found.text, blocks=blocks)
+
+
 def read_text(asset: Asset, limit: int | None = None) -> str:
-    """The words of a text asset, or its first `limit` bytes; empty for another asset or a lost file."""
+    """The words of a text asset, or its first `limit` bytes, those of a document included that was read; empty for
+    another asset, and for a file that was lost or damaged."""
     if asset.modality != Asset.Modality.TEXT:
         return ""
+    if documents.is_document(asset.blob.media_type):
+        most = documents.MAX_CHARACTERS if limit is None else limit
+        return documents.words_at(asset.tenant_id, asset.blob.sha256, 0, most)
     path = storage.path_of(asset.tenant_id, asset.blob.sha256)
     try:
         with storage.open_blob(path) as stream:
             raw = stream.read(-1 if limit is None else limit)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileDamaged):
         return ""
     # A cut may fall inside a character.
     return raw.decode("utf-8-sig", errors="ignore")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from ml.normalization import normalize
 from tenants.datasets.models import Facet
 from tenants.datasets.values import (
     MAX_INTEGER,
@@ -34,6 +36,13 @@ Schema = dict[str, dict[str, Any]]
 
 # The key by which filters find what was made here.
 GENERATED = "generated"
+
+# The key that holds an asset's tags, as a list: filtered, counted, imported and exported like any other key.
+TAGS = "tags"
+MAX_TAGS = 50
+MAX_TAG_LENGTH = 64
+# Between tags in a table's cell, so that no tag may contain them.
+TAG_BREAKS = frozenset(",;|")
 
 # How the keys of facets begin that were computed, not given: no metadata is filtered by under such a key.
 COMPUTED = "\x1f"
@@ -108,11 +117,17 @@ def stored_bytes(metadata: Mapping[str, Any]) -> int:
 
 
 def check_metadata(
-    metadata: object, schema: Schema, pointer: str = "/metadata", *, at_most: float | None = None
+    metadata: object,
+    schema: Schema,
+    pointer: str = "/metadata",
+    *,
+    at_most: float | None = None,
+    before: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """The metadata, if it is a JSON object that can be stored and fits what is declared. Raises Invalid.
 
-    `at_most`: bytes that it may take; None for as many as it likes.
+    `at_most`: bytes that it may take; None for as many as it likes. A list of tags is put into its normal form, unless
+    it stood like that `before`: those of earlier releases may be longer than they may be now.
     """
     if not isinstance(metadata, dict):
         raise Invalid(_("Metadata must be a JSON object."), pointer=pointer)
@@ -121,6 +136,7 @@ def check_metadata(
     check_json(metadata, pointer)
     if any(not key or len(key) > MAX_KEY for key in metadata):
         raise Invalid(_("Keys have 1 to %(key)s characters.") % {"key": MAX_KEY}, pointer=pointer)
+    metadata = _with_plain_tags(metadata, schema, pointer, before or {})
     if at_most is not None and (size := stored_bytes(metadata)) > at_most:
         raise Invalid(
             _(
@@ -133,6 +149,44 @@ def check_metadata(
     for key, problem in misfits(metadata, schema):
         raise Invalid(problem, pointer=f"{pointer}/{key}")
     return metadata
+
+
+def _with_plain_tags(
+    metadata: dict[str, object], schema: Schema, pointer: str, before: Mapping[str, object]
+) -> dict[str, object]:
+    tags, entry = metadata.get(TAGS), schema.get(TAGS, {})
+    declared = not entry.get("guessed", True) and entry["type"] != "tags"
+    if declared or tags == before.get(TAGS) or not isinstance(tags, list):
+        return metadata
+    texts = [tag for tag in tags if isinstance(tag, str)]
+    return {**metadata, TAGS: check_tags(texts, f"{pointer}/{TAGS}")} if len(texts) == len(tags) else metadata
+
+
+def tags_of(metadata: Mapping[str, object]) -> list[str]:
+    """The tags of an asset with this metadata; a single text counts as it would in a table's cell."""
+    value = metadata.get(TAGS)
+    found = read_as(value, "tags") if isinstance(value, str) else value
+    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
+
+
+def check_tags(tags: Iterable[str], pointer: str = "/tags") -> list[str]:
+    """In their order and in Unicode's composed form, without further blanks, empty ones, and ones that differ in
+    nothing but case from an earlier one. Raises Invalid for what is too much, or cannot stand in a table's cell."""
+    kept: dict[str, str] = {}
+    for tag in tags:
+        check_text(tag, pointer)
+        plain = " ".join(normalize("NFC", tag).split()) if len(tag) <= 4 * MAX_TAG_LENGTH else tag
+        if len(plain) > MAX_TAG_LENGTH:
+            raise Invalid(_("A tag has at most %(n)s characters.") % {"n": MAX_TAG_LENGTH}, pointer=pointer)
+        if TAG_BREAKS & set(plain) or any(unicodedata.category(sign) == "Cc" for sign in plain):
+            raise Invalid(
+                _("A tag contains no comma, semicolon, vertical bar or control character."), pointer=pointer
+            )
+        if plain:
+            kept.setdefault(plain.casefold(), plain)
+    if len(kept) > MAX_TAGS:
+        raise Invalid(_("An asset has at most %(n)s tags.") % {"n": MAX_TAGS}, pointer=pointer)
+    return list(kept.values())
 
 
 def misfits(metadata: Mapping[str, object], schema: Schema) -> Iterator[tuple[str, str]]:

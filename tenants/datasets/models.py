@@ -37,6 +37,31 @@ class Dataset(TenantModel):
         ]
 
 
+class LegalHold(TenantModel):
+    """Nothing of a dataset, or of the whole tenant, may be erased or changed until this is released
+    (`tenants.datasets.holds`)."""
+
+    # None: the whole tenant. No foreign key: that there was a hold outlives the dataset.
+    dataset_id = models.UUIDField(null=True, blank=True)
+    reason = models.TextField()
+    reference = models.CharField(max_length=200, blank=True, default="")
+    set_by = models.CharField(max_length=100)
+    by_operator = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    released_at = models.DateTimeField(null=True, blank=True)
+    released_by = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta(TenantModel.Meta):
+        db_table = "legal_hold"
+        indexes = [
+            models.Index(
+                fields=["tenant", "dataset_id"],
+                condition=models.Q(released_at=None),
+                name="legal_hold_standing",
+            )
+        ]
+
+
 class Blob(TenantModel):
     """Bytes of a tenant, stored once by their SHA-256.
 
@@ -55,6 +80,8 @@ class Blob(TenantModel):
     # Of sound and film, once decoded: `duration_s`, `has_sound`, `has_picture`, `codecs`, `peaks` (0 to 100, for a
     # waveform); None until then.
     details = models.JSONField(null=True, blank=True)
+    # Of a document, once read: `format`, `title`, `pages`, `findings`, `truncated` (tenants.datasets.documents).
+    document = models.JSONField(null=True, blank=True)
     # What the malware scan said when the bytes came in (tenants.datasets.scanning); None for what came before scans.
     scan = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -144,6 +171,58 @@ class Asset(TenantModel):
     def labelled(self, labels: Iterable[str]) -> list[str]:
         """These labels, and that it was made here if it was: no decision takes that away."""
         return sorted({*labels, *((self.GENERATED,) if self.generation_id else ())})
+
+
+class DatasetVersion(TenantModel):
+    """A named list of assets of a dataset that nobody changes (`tenants.learning.dataset_versions`)."""
+
+    class State(models.TextChoices):
+        # A job is writing the list down.
+        MAKING = "making"
+        READY = "ready"
+        # Its job ended without one.
+        FAILED = "failed"
+
+    dataset = TenantForeignKey(Dataset, on_delete=models.CASCADE, related_name="versions")
+    name = models.CharField(max_length=100)
+    note = models.TextField(blank=True, default="")
+    state = models.CharField(max_length=6, choices=State.choices, default=State.MAKING)
+    # What it was made from: `status`, `modality`, `tag` and `filter`, or how many `assets` were named; empty: all.
+    made_from = models.JSONField(default=dict, blank=True)
+    # As it was made: how many assets, by kind, and a digest of their content and captions.
+    asset_count = models.PositiveIntegerField(default=0)
+    kinds = models.JSONField(default=dict, blank=True)
+    digest = models.CharField(max_length=64, blank=True, default="")
+    # How many of them have been erased since: counted by a trigger on `dataset_version_asset`.
+    gone = models.PositiveIntegerField(default=0)
+    job_id = models.UUIDField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "dataset_version"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "dataset", "name"], name="dataset_version_name_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "dataset", "-id"], name="dataset_version_by_dataset")]
+
+
+class DatasetVersionAsset(TenantModel):
+    """That an asset is in a version, and the digest of its content and captions when the version was made.
+
+    Written once: a trigger refuses changes. It goes with its asset.
+    """
+
+    version = TenantForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="+")
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    digest = models.BinaryField()
+
+    class Meta(TenantModel.Meta):
+        db_table = "dataset_version_asset"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "version", "asset"], name="dataset_version_asset_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "asset"], name="dataset_version_by_asset")]
 
 
 class AssetTally(TenantModel):
@@ -300,3 +379,83 @@ class ResumableUpload(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "resumable_upload"
         indexes = [models.Index(fields=["tenant", "expires_at"], name="resumable_upload_expiry")]
+
+
+class StreamSource(TenantModel):
+    """A stream of somebody's broker whose items become assets (`tenants.pipeline.streams`).
+
+    `position` is how far it was read, stored in the transaction that stores the assets: of Redis Streams the last id,
+    of Kafka the next offset by partition, of RabbitMQ nothing, which hands back what was not acknowledged.
+    """
+
+    class Kind(models.TextChoices):
+        REDIS = "redis"
+        RABBITMQ = "rabbitmq"
+        KAFKA = "kafka"
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        PAUSED = "paused"
+
+    class OnChange(models.TextChoices):
+        """What becomes of other content under an id that is there."""
+
+        REFUSE = "refuse"
+        REPLACE = "replace"
+
+    dataset = TenantForeignKey(Dataset, on_delete=models.CASCADE, related_name="stream_sources")
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    # Without user name and password, which are sealed.
+    url = models.CharField(max_length=2000)
+    secret = models.BinaryField(null=True, blank=True)
+    # Of the stream, queue or topic.
+    topic = models.CharField(max_length=255)
+    group = models.CharField(max_length=100, default="crosslight")
+    # From role (id, text, metadata, key, body) to field of an item.
+    mapping = models.JSONField(default=dict)
+    on_change = models.CharField(max_length=7, choices=OnChange.choices, default=OnChange.REFUSE)
+    # Whether a group that is new begins with what is there.
+    from_start = models.BooleanField(default=True)
+    state = models.CharField(max_length=6, choices=State.choices, default=State.ACTIVE)
+    # What keeps it from reading, and what to do; empty where nothing does.
+    problem = models.CharField(max_length=500, blank=True, default="")
+    position = models.JSONField(default=dict)
+    stored = models.PositiveBigIntegerField(default=0)
+    duplicate = models.PositiveBigIntegerField(default=0)
+    refused = models.PositiveBigIntegerField(default=0)
+    # Items that the broker held for it when it was last asked; None where that is not known.
+    lag = models.PositiveBigIntegerField(null=True, blank=True)
+    last_item_at = models.DateTimeField(null=True, blank=True)
+    # Tries to reach the broker since it last answered.
+    failures = models.PositiveIntegerField(default=0)
+    job_id = models.UUIDField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "stream_source"
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="stream_source_name_once")]
+
+
+class StreamDeadLetter(TenantModel):
+    """An item of a stream that became no asset, and why."""
+
+    source = TenantForeignKey(StreamSource, on_delete=models.CASCADE, related_name="dead_letters")
+    # The dataset of the source, by which members are narrowed.
+    dataset_id = models.UUIDField()
+    # Where it stood; of RabbitMQ a digest of it. One that comes again is the same letter.
+    position = models.CharField(max_length=120)
+    external_id = models.CharField(max_length=200, blank=True, default="")
+    slug = models.CharField(max_length=50)
+    reason = models.CharField(max_length=500)
+    # The item as it came, as far as it was kept; `whole` where it can be replayed.
+    body = models.TextField()
+    whole = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "stream_dead_letter"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "source", "position"], name="stream_dead_letter_once")
+        ]

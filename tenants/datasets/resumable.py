@@ -112,7 +112,7 @@ def _expected_bytes() -> int:
     )
     if begun["count"] >= MAX_PARTIAL:
         raise QuotaExceeded(
-            _("%(waiting)s uploads have been begun and not been used. Use or delete some of them first.")
+            _("%(waiting)s uploads were started and not used. Use or delete some of them first.")
             % {"waiting": MAX_PARTIAL},
             resource="uploads",
             limit=MAX_PARTIAL,
@@ -134,7 +134,7 @@ def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> PartialUploa
 
 def _absent() -> NotFound:
     return NotFound(
-        _("There is no such upload. Unused ones are removed after %(size)s hours.")
+        _("This upload does not exist. Unused ones are removed after %(size)s hours.")
         % {"size": settings.UPLOAD_EXPIRY_S // 3600}
     )
 
@@ -186,7 +186,7 @@ def _take_over(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> ResumableUpload | 
 def append(*, held: Held, offset: int, data: bytes) -> None:
     """Write at the end, which must be `offset`. Raises NotFound, Conflict, StorageFull, Unavailable."""
     if held.offset != offset:
-        raise Conflict(_("The upload has grown meanwhile. Ask for its offset and go on from there."))
+        raise Conflict(_("The upload has grown in the meantime. Ask for its offset and continue from there."))
     try:
         held.append(data)
     except Lost as error:

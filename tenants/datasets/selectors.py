@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import BooleanField, F, Func, QuerySet, Value
 from django.utils.translation import gettext as _
@@ -13,12 +13,15 @@ from django.utils.translation import gettext as _
 from tenants.accounts.permissions import MODERATE, WRITE
 from tenants.datasets import shapes
 from tenants.datasets.asset_counts import count_of_assets
-from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
+from tenants.datasets.metadata import TAGS
+from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.errors import NotAllowed, NotFound
 from tenants.shapes import UNSET, JsonObject
 
 # Assets of one content that are looked through for a duplicate: a placeholder may stand for a whole catalogue.
 MOST_COPIES = 1_000
+# Characters of a title that put assets in order.
+MAX_SORTED = 200
 NOT_SCANNED = {"state": "not_scanned"}
 
 
@@ -32,21 +35,21 @@ class NoSuchDataset(NotFound):
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
     dataset = counted_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
     if dataset is None:
-        raise NoSuchDataset
+        raise NotFound(_("This dataset does not exist."))
     return dataset
 
 
 def require_dataset(dataset_id: uuid.UUID | None) -> None:
     """Raises NotFound; reads nothing more, unlike get_dataset."""
     if not Dataset.objects.filter(pk=dataset_id, deleted_at=None).exists():
-        raise NoSuchDataset
+        raise NotFound(_("This dataset does not exist."))
 
 
 def require_datasets(dataset_ids: Collection[uuid.UUID]) -> None:
     """Raises NotFound unless all of them are there."""
     wanted = set(dataset_ids)
     if wanted and Dataset.objects.filter(pk__in=wanted, deleted_at=None).count() < len(wanted):
-        raise NoSuchDataset
+        raise NotFound(_("This dataset does not exist."))
 
 
 def list_datasets() -> QuerySet[Dataset]:
@@ -64,7 +67,7 @@ def counted_datasets(*, name: str | None = None) -> QuerySet[Dataset]:
 def get_asset(asset_id: uuid.UUID | None) -> Asset:
     asset = visible_assets().filter(pk=asset_id).first()  # type: ignore[misc]  # None matches no row
     if asset is None:
-        raise NotFound(_("There is no such asset."))
+        raise NotFound(_("This asset does not exist."))
     return asset
 
 
@@ -84,7 +87,26 @@ def require_assets(asset_ids: Collection[uuid.UUID]) -> None:
     """Raises NotFound unless all of them are there."""
     wanted = set(asset_ids)
     if wanted and visible_assets().filter(pk__in=wanted).count() < len(wanted):
-        raise NotFound(_("There is no such asset."))
+        raise NotFound(_("This asset does not exist."))
+
+
+class SortKey(NamedTuple):
+    """What an asset is put in order by: its title without case, shortened, and seconds since the epoch."""
+
+    name: str
+    created_at: float
+
+
+def sort_keys(asset_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, SortKey]:
+    """Of the assets that are there."""
+    columns = ("pk", "moderation", "caption", "filename", "excerpt", "created_at")
+    rows = Asset.objects.filter(is_any("pk", asset_ids)).values_list(*columns)
+    found = {}
+    for pk, moderation, caption, filename, excerpt, created_at in rows:
+        # Of what is hidden no word tells where it stands.
+        title = "" if moderation in Asset.HIDDEN else caption or filename or excerpt
+        found[pk] = SortKey(" ".join(title[:MAX_SORTED].casefold().split()), created_at.timestamp())
+    return found
 
 
 def visible_assets() -> QuerySet[Asset]:
@@ -92,8 +114,15 @@ def visible_assets() -> QuerySet[Asset]:
     return Asset.objects.select_related("blob").filter(dataset__deleted_at=None)
 
 
-def list_assets(*, dataset_id: uuid.UUID, status: str = "", modality: str = "") -> QuerySet[Asset]:
+def list_assets(
+    *, dataset_id: uuid.UUID, status: str = "", modality: str = "", tag: str = ""
+) -> QuerySet[Asset]:
+    """Newest first. `tag`: only those that have it, in this very spelling."""
     assets = visible_assets().filter(dataset_id=dataset_id).order_by("-id")
+    if tag:
+        # By the index over key and text (facet_by_text), which goes on by asset.
+        tagged = Facet.objects.filter(key=TAGS, text=tag.replace("\0", ""))
+        assets = assets.filter(pk__in=tagged.values("asset_id"))
     if status:
         assets = assets.filter(status=status)
     return assets.filter(modality=modality) if modality else assets
@@ -125,8 +154,7 @@ def asset_shape(asset: Asset) -> shapes.Asset:
         str(asset.id), str(asset.dataset_id), asset.modality, asset.status, asset.external_id,
         blob.sha256, blob.bytes, blob.media_type, blob.width, blob.height,
         asset.filename, asset.caption, asset.more_captions, asset.excerpt, asset.metadata, blob.scan,
-        asset.created_at, blob.details, asset.error, asset.moderation, asset.labels,
-        asset.generation_id is not None, asset.prompt,
+        asset.created_at, blob.details, blob.document, asset.error, asset.moderation, asset.labels,
     )  # fmt: skip
 
 
@@ -135,7 +163,7 @@ def shape_of_columns(
     sha256: str, size: int, media_type: str, width: int | None, height: int | None,
     filename: str, caption: str, more_captions: list[str], excerpt: str, metadata: JsonObject,
     scan: JsonObject | None, created_at: dt.datetime, details: JsonObject | None,
-    error: JsonObject | None, moderation: str, labels: list[str], generated: bool, prompt: str,
+    document: JsonObject | None, error: JsonObject | None, moderation: str, labels: list[str],
 ) -> shapes.Asset:  # fmt: skip
     """An asset from its columns, as a search reads them without making objects of rows (tenants.retrieval)."""
     shape = shapes.Asset(
@@ -161,6 +189,7 @@ def shape_of_columns(
         created_at=created_at,
         prompt=prompt or UNSET,
         error=UNSET if error is None else error,
+        document=UNSET if document is None else document,
     )
     if details is not None:
         media: Any = details
@@ -176,7 +205,7 @@ def asset_shape_for(asset: Asset, scopes: Collection[str]) -> shapes.Asset:
     shape = asset_shape(asset)
     if asset.moderation in Asset.HIDDEN and not {MODERATE, WRITE} & set(scopes):
         shape.filename, shape.caption, shape.captions, shape.excerpt = None, "", [], ""
-        shape.prompt = UNSET
+        shape.document = UNSET
     return shape
 
 

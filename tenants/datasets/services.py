@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from tenants.datasets import metadata, storage
+from tenants.datasets import documents, metadata, storage
 from tenants.datasets.fields import change_schema
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.selectors import NoSuchDataset
@@ -26,12 +27,13 @@ MAX_DESCRIPTION = 10_000
 REMOVING_FILES = 0x0C05_B10B
 MAX_RETENTION_DAYS = 36_500
 # Held until the job says what it really took: an asset of each kind on one core of 2026.
-CPU_ESTIMATE_S = {"image": 0.3, "text": 0.05, "audio": 10.0, "video": 30.0}
+CPU_ESTIMATE_S = {"image": 0.3, "text": 0.05, "audio": 10.0, "video": 30.0, "document": 5.0}
 EMBEDDING_JOB = {
     "image": "embed_asset",
     "text": "embed_asset",
     "audio": "embed_media",
     "video": "embed_media",
+    "document": "embed_document",
 }
 
 
@@ -57,7 +59,7 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
         with tenant_scope(current_tenant_id()):
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
             if dataset is None:
-                raise NoSuchDataset
+                raise NotFound(_("This dataset does not exist."))
             given = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description")}
             fields = _checked(**given, metadata_schema=changes.get("metadata_schema", {}))
             schema = fields.pop("metadata_schema")
@@ -114,7 +116,7 @@ def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
     """Locked: a dataset that is being deleted takes nothing more. Raises NotFound."""
     dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NoSuchDataset
+        raise NotFound(_("This dataset does not exist."))
     return dataset
 
 
@@ -129,10 +131,11 @@ def learn_schema(dataset: Dataset, *rows: dict[str, Any]) -> None:
 
 def queue_embedding(asset: Asset, more_vectors: int) -> Job:
     """Queue the embedding of an asset as it is now. Raises QuotaExceeded."""
+    what = "document" if documents.is_document(asset.blob.media_type) else asset.modality
     return enqueue(
-        kind=EMBEDDING_JOB[asset.modality],
+        kind=EMBEDDING_JOB[what],
         arguments={"asset": str(asset.id), "revision": asset.revision},
-        reserve={"vectors": max(0, more_vectors), "cpu_s": CPU_ESTIMATE_S[asset.modality]},
+        reserve={"vectors": max(0, more_vectors), "cpu_s": CPU_ESTIMATE_S[what]},
     )
 
 
@@ -158,9 +161,14 @@ def keep_blob(*, sha256: str, length: int, media_type: str, scan: dict[str, Any]
 
 
 def write_blob(blob: Blob, content: IO[bytes] | Path) -> None:
-    """Store the bytes unless they are there, while the row's lock keeps the collector away. Raises StorageFull."""
+    """Store the bytes unless they are there, while the row's lock keeps the collector away. Raises StorageFull.
+
+    What is there and was damaged is written anew.
+    """
+    path = storage.path_of(blob.tenant_id, blob.sha256)
     with room_on_disk():
-        storage.put(storage.path_of(blob.tenant_id, blob.sha256), content)
+        storage.drop_damaged(path, blob.sha256)
+        storage.put(path, content)
 
 
 def drop_blob(blob_id: uuid.UUID) -> None:
@@ -191,7 +199,7 @@ def collect_blob(tenant_id: uuid.UUID, blob_id: uuid.UUID) -> bool:
         blob = Blob.objects.select_for_update().filter(pk=blob_id, references=0).first()
         if blob is None or Asset.objects.filter(blob=blob).exists() or not may_remove_files():
             return False
-        storage.remove(tenant_id, blob.sha256)
+        storage.remove(tenant_id, blob.sha256, with_pages=blob.document is not None)
         blob.delete()
         return True
 
@@ -207,8 +215,9 @@ def collect_blobs(*, limit: int = 1000) -> int:
 def collect_orphans(*, shard: str, older_than_s: float) -> int:
     """Remove files without a row from one of the 256 shards: left by a process that died before its commit."""
     tenant_id, removed = current_tenant_id(), 0
-    for kind in storage.KINDS:
-        names = set(storage.stale_files(tenant_id, kind, shard, older_than_s))
+    for kind in (*storage.KINDS, storage.PAGES):
+        stale = storage.stale_pages if kind == storage.PAGES else partial(storage.stale_files, kind=kind)
+        names = set(stale(tenant_id, shard=shard, older_than_s=older_than_s))
         known = set(Blob.objects.filter(sha256__in=names).values_list("sha256", flat=True))
         removed += sum(_remove_orphan(tenant_id, name) for name in sorted(names - known))
     return removed

@@ -6,8 +6,10 @@ Paths hold the tenant's id and the SHA-256, never a name that a user chose.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import posixpath
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,17 +19,43 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Any
 from uuid import UUID
 
+from cachetools import TTLCache
+from django.conf import settings
 from django.core.files import File
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import Storage, default_storage
 from django.utils import timezone
 
+from tenants.datasets.encrypted_files import EncryptedStorage, FileDamaged, Header
+
+
+class Encrypted(ValueError):
+    """Who has no keys cannot read this file."""
+
+
 CHUNK = 1 << 20
-KINDS = ("original", "clean", "thumbnail")
+# What has one file for each original: the renditions of pictures and sound; what was read of a document, and its words.
+KINDS = ("original", "clean", "thumbnail", "parsed", "words")
+# Pictures of the pages of documents, a folder for each: made again where they are missing.
+PAGES = "pages"
+# Plain originals up to this length are compared with their name, which is their SHA-256, before they are read.
+COMPARED_BYTES = 16 << 20
+# A player asks for one film in many ranges.
+COMPARED_S, COMPARED_FILES = 60.0, 4096
+_compared: TTLCache[tuple[str, int, int, int], bool] = TTLCache(COMPARED_FILES, COMPARED_S)
+_compared_lock = threading.Lock()
 
 
 def path_of(tenant_id: UUID | str, sha256: str, kind: str = "original") -> str:
     return f"{tenant_id}/{kind}/{sha256[:2]}/{sha256}"
+
+
+def page_path(tenant_id: UUID | str, sha256: str, page: int, width: int) -> str:
+    return f"{_pages_of(tenant_id, sha256)}/{page}-{width}"
+
+
+def _pages_of(tenant_id: UUID | str, sha256: str) -> str:
+    return f"{tenant_id}/{PAGES}/{sha256[:2]}/{sha256}"
 
 
 def digest(stream: IO[bytes]) -> tuple[str, int]:
@@ -59,7 +87,7 @@ def put(path: str, content: IO[bytes] | bytes | Path) -> None:
 
     A local file (Path) or a spooled upload is moved; what a bucket has already (`stored_as`, a path) it copies itself.
     """
-    if (stored := getattr(content, "stored_as", None)) is not None:
+    if (stored := getattr(content, "stored_as", None)) is not None and not encrypts():
         _copy(stored, path, default_storage.size(stored))
     elif isinstance(content, Path):
         with content.open("rb") as stream:
@@ -77,7 +105,7 @@ def put_copy(path: str, source: Path) -> None:
 
     A folder storage on the same file system gets a hard link, which takes no room.
     """
-    target = local_path(path)
+    target = None if encrypts() else local_path(path)
     if target is not None and not target.exists() and _linked(source, target):
         return
     with source.open("rb") as stream:
@@ -89,7 +117,7 @@ def fetch(path: str, target: Path) -> None:
 
     Raises FileNotFoundError.
     """
-    there = local_path(path)
+    there = plain_path(path)
     # What is there may be a link to the stored file: to write into it would write into that.
     target.unlink(missing_ok=True)
     if there is None or not _linked(there, target):
@@ -128,17 +156,62 @@ def _is_there(path: str, length: int) -> bool:
 
 
 def open_blob(path: str) -> IO[bytes]:
-    return default_storage.open(path, "rb")
+    """A stored file to be read. Raises FileNotFoundError, and FileDamaged: of an encrypted file, while it is read; of a
+    plain original in a folder, of up to COMPARED_BYTES, at once. What else was changed is found by the doctor only."""
+    stream = default_storage.open(path, "rb")
+    try:
+        _compare(path, stream)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _compare(path: str, stream: Any) -> None:
+    """Raises FileDamaged. What was found in order is not read again for COMPARED_S, unless it is written to."""
+    parts = path.split("/")
+    if len(parts) != 4 or parts[1] != KINDS[0] or local_path(path) is None:
+        return
+    try:
+        held = os.fstat(stream.fileno())
+    except io.UnsupportedOperation:
+        return  # encrypted: each piece is checked as it is read
+    seen = (path, held.st_ino, held.st_size, held.st_mtime_ns)
+    with _compared_lock:
+        if held.st_size > COMPARED_BYTES or seen in _compared:
+            return
+    if hashlib.file_digest(stream, "sha256").hexdigest() != parts[3]:
+        raise FileDamaged(path)
+    stream.seek(0)
+    with _compared_lock:
+        _compared[seen] = True
+
+
+def is_damaged(path: str, sha256: str) -> bool:
+    """Whether a stored file has other content than this digest is of; reads all of it. Raises FileNotFoundError, and
+    what says that its key is away."""
+    try:
+        with default_storage.open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() != sha256
+    except FileDamaged:
+        return True
+
+
+def drop_damaged(path: str, sha256: str) -> None:
+    """Make room for the content of this digest where a file in a folder has lost it. A bucket looks after its own."""
+    if local_path(path) is not None and default_storage.exists(path) and is_damaged(path, sha256):
+        default_storage.delete(path)
 
 
 @contextmanager
 def local(path: str, folder: Path) -> Iterator[Path]:
-    """A stored file as a local one: itself in a folder storage, else a copy in `folder` that ends with the block.
+    """A stored file as a local one: itself in a folder storage where it is not encrypted, else a copy in `folder` that
+    ends with the block.
 
-    Raises FileNotFoundError.
+    Raises FileNotFoundError, FileDamaged.
     """
-    if (there := local_path(path)) is not None:
-        there.stat()
+    if (there := plain_path(path)) is not None:
+        open_blob(path).close()
         yield there
         return
     with NamedTemporaryFile(dir=folder, prefix="blob-") as copy:
@@ -151,6 +224,35 @@ def local_path(path: str) -> Path | None:
     with suppress(NotImplementedError):
         return Path(default_storage.path(path))
     return None
+
+
+def plain_path(path: str) -> Path | None:
+    """Where a stored file lies on this host, as it is; None where it is encrypted, or the storage is no folder.
+
+    Raises FileNotFoundError.
+    """
+    there = local_path(path)
+    if there is not None:
+        there.stat()
+    return there if there is not None and header_of(path) is None else None
+
+
+def encrypts() -> bool:
+    """Whether what is stored now is encrypted."""
+    return bool(settings.ENCRYPT_FILES) and isinstance(default_storage, EncryptedStorage)
+
+
+def header_of(path: str) -> Header | None:
+    """How a stored file is encrypted; None if it is not. Raises FileNotFoundError."""
+    store: Any = default_storage
+    return store.header(path) if isinstance(default_storage, EncryptedStorage) else None
+
+
+def as_stored() -> Storage:
+    """The storage without decryption: of backups, which keep files as they are."""
+    store: Any = default_storage
+    inner: Storage = store.inner if isinstance(default_storage, EncryptedStorage) else store
+    return inner
 
 
 # Where the storage is a bucket, what S3 knows it and its objects by.
@@ -175,7 +277,9 @@ def key_of(path: str) -> str:
 
 def link_to(path: str, seconds: int) -> str:
     """Where another host without credentials reads a stored file: an address that is signed for so long or, where the
-    storage is a folder, its path there."""
+    storage is a folder, its path there. Raises Encrypted for what it could not read."""
+    if header_of(path) is not None:
+        raise Encrypted(path)
     if (there := local_path(path)) is not None:
         return str(there)
     named = {"Bucket": bucket_name(), "Key": key_of(path)}
@@ -201,9 +305,31 @@ def drop(path: str) -> None:
     default_storage.delete(path)
 
 
-def remove(tenant_id: UUID | str, sha256: str) -> None:
+def remove(tenant_id: UUID | str, sha256: str, *, with_pages: bool = True) -> None:
+    """A file and all that was made of it; `with_pages` costs a look into a folder."""
     for kind in KINDS:
         default_storage.delete(path_of(tenant_id, sha256, kind))
+    if with_pages:
+        folder = _pages_of(tenant_id, sha256)
+        for path in files_below(folder):
+            default_storage.delete(path)
+        there = local_path(folder)
+        if there is not None and there.is_dir():
+            there.rmdir()
+
+
+def stale_pages(tenant_id: UUID | str, shard: str, older_than_s: float) -> Iterator[str]:
+    """The hashes of documents in one of the 256 folders of pages whose newest picture is so old."""
+    folder, limit = f"{tenant_id}/{PAGES}/{shard}", timezone.now() - timedelta(seconds=older_than_s)
+    try:
+        names, _ = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        with suppress(FileNotFoundError):
+            written = [default_storage.get_modified_time(path) for path in files_below(f"{folder}/{name}")]
+            if not written or max(written) < limit:
+                yield name
 
 
 def stale_files(tenant_id: UUID | str, kind: str, shard: str, older_than_s: float) -> Iterator[str]:

@@ -114,7 +114,9 @@ def _count(row: ResumableUpload, added: int, **changes: Any) -> None:
         same = ResumableUpload.objects.filter(pk=row.pk, offset=row.offset, holder=row.holder)
         changes["offset"] = row.offset + added
         if not same.update(**changes):
-            raise Conflict(_("The upload has grown meanwhile. Ask for its offset and go on from there."))
+            raise Conflict(
+                _("The upload has grown in the meantime. Ask for its offset and continue from there.")
+            )
     for name, value in changes.items():
         setattr(row, name, value)
 

@@ -20,9 +20,11 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from tenants.accounts.models import Tenant
+from tenants.clock import shared_now
 from tenants.errors import NotFound
 from tenants.events import endpoints, notices, sending, signing, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookLane
@@ -105,7 +107,7 @@ def deliver(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> int:
 
 
 def _claim(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> LaneLease | None:
-    now = timezone.now()
+    now = shared_now()
     with transaction.atomic():
         lanes = WebhookLane.objects.select_for_update(skip_locked=True)
         lane = lanes.filter(pk=webhook_id, tenant_id=tenant_id, open=True, held_until__lte=now).first()
@@ -122,18 +124,18 @@ def _claim(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> LaneLease | None:
 
 def _extend(hold: LaneLease) -> None:
     """For the next batch. Raises LaneLeaseLost."""
-    until = timezone.now() + dt.timedelta(seconds=settings.WEBHOOK_LEASE_S)
+    until = Now() + dt.timedelta(seconds=settings.WEBHOOK_LEASE_S)
     mine = WebhookLane.objects.filter(pk=hold.webhook_id, fence=hold.fence, open=True)
     if not mine.update(held_until=until):
         raise LaneLeaseLost
 
 
 def _release(hold: LaneLease) -> None:
-    WebhookLane.objects.filter(pk=hold.webhook_id, fence=hold.fence).update(held_until=timezone.now())
+    WebhookLane.objects.filter(pk=hold.webhook_id, fence=hold.fence).update(held_until=Now())
 
 
 def _due(webhook_id: uuid.UUID) -> Any:
-    return WebhookDue.objects.filter(webhook_id=webhook_id, due_at__lte=timezone.now()).order_by("due_at")
+    return WebhookDue.objects.filter(webhook_id=webhook_id, due_at__lte=Now()).order_by("due_at")
 
 
 def _next_batch(hold: LaneLease) -> list[Outgoing]:
@@ -160,7 +162,7 @@ def _secrets(row: Webhook) -> tuple[str, ...]:
         return tuple(endpoints.secrets_of(row))
     except signing.Unreadable:
         log.error(
-            "the secret of a webhook was sealed under another SECRET_KEY", extra={"webhook": str(row.id)}
+            "the secret of a webhook was sealed under a key that is not here", extra={"webhook": str(row.id)}
         )
         return ()
 
@@ -220,7 +222,7 @@ def _end(delivery: WebhookDelivery, state: str) -> None:
 
 
 def _schedule_retry(delivery: WebhookDelivery, retry_after_s: float | None) -> None:
-    delivery.due_at = timezone.now() + dt.timedelta(seconds=wait_s(delivery.tries, retry_after_s))
+    delivery.due_at = shared_now() + dt.timedelta(seconds=wait_s(delivery.tries, retry_after_s))
     delivery.save()
     WebhookDue.objects.filter(pk=delivery.pk).update(due_at=delivery.due_at)
 
@@ -257,9 +259,11 @@ def _mark_failing(row: Webhook, answer: sending.Answer) -> None:
 
 def sweep(*, limit: int = 1000) -> int:
     """Tell workers of endpoints with something due that nobody holds: retries, lost messages, dead workers."""
-    now = timezone.now()
-    waiting = WebhookDue.objects.filter(webhook_id=OuterRef("webhook_id"), due_at__lte=now)
-    lanes = WebhookLane.objects.filter(Exists(waiting), open=True, held_until__lte=now)
+    # No hold ends so late, unless the database's clock was set back meanwhile.
+    latest = Now() + dt.timedelta(seconds=2 * settings.WEBHOOK_LEASE_S)
+    WebhookLane.objects.filter(held_until__gt=latest).update(held_until=Now())
+    waiting = WebhookDue.objects.filter(webhook_id=OuterRef("webhook_id"), due_at__lte=Now())
+    lanes = WebhookLane.objects.filter(Exists(waiting), open=True, held_until__lte=Now())
     active = Tenant.objects.filter(state=Tenant.State.ACTIVE).values("pk")
     rows = lanes.filter(tenant_id__in=active).order_by("held_until")
     found = list(rows.values_list("webhook_id", "tenant_id")[:limit])

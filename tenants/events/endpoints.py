@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts.services import lock_members
+from tenants.clock import shared_now
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events import signing, ssrf_guard, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent, WebhookLane
@@ -33,7 +34,7 @@ def get_webhook(webhook_id: uuid.UUID | None, *, lock: bool = False) -> Webhook:
     rows = Webhook.objects.select_for_update(no_key=True) if lock else Webhook.objects
     row = rows.filter(pk=webhook_id).first()
     if row is None:
-        raise NotFound(_("There is no such webhook."))
+        raise NotFound(_("This webhook does not exist."))
     return row
 
 
@@ -57,10 +58,10 @@ def create_webhook(
             url=url,
             description=description,
             events=_sorted(events),
-            sealed_secret=signing.seal(secret),
+            sealed_secret=signing.seal(secret, current_tenant_id()),
             created_by=actor,
         )
-        WebhookLane.objects.create(webhook_id=row.id, tenant_id=row.tenant_id, held_until=timezone.now())
+        WebhookLane.objects.create(webhook_id=row.id, tenant_id=row.tenant_id, held_until=shared_now())
         record(
             actor=actor,
             verb="webhook.created",
@@ -77,7 +78,7 @@ def check(*, url: str | None = None, description: str = "", events: Sequence[str
     if len(description) > MAX_DESCRIPTION or "\0" in description:
         raise Invalid(_("A description has at most 200 characters."), pointer="/description")
     if unknown := sorted(set(events) - set(webhooks.TYPES)):
-        detail = _("There is no type of event %(name)r.") % {"name": unknown[0][:60]}
+        detail = _("Unknown event type %(name)r.") % {"name": unknown[0][:60]}
         raise Invalid(detail, pointer="/events")
 
 
@@ -140,7 +141,7 @@ def rotate_secret(*, webhook_id: uuid.UUID, actor: str) -> tuple[Webhook, str]:
     with tenant_scope(current_tenant_id()):
         row = get_webhook(webhook_id, lock=True)
         row.sealed_previous, row.previous_until = row.sealed_secret, timezone.now() + OVERLAP
-        row.sealed_secret = signing.seal(secret)
+        row.sealed_secret = signing.seal(secret, row.tenant_id)
         row.save(update_fields=["sealed_secret", "sealed_previous", "previous_until"])
         record(actor=actor, verb="webhook.secret_rotated", target=str(row.id))
     return row, secret
@@ -148,9 +149,9 @@ def rotate_secret(*, webhook_id: uuid.UUID, actor: str) -> tuple[Webhook, str]:
 
 def secrets_of(row: Webhook) -> list[str]:
     """The secrets that sign now, the newest first. Raises signing.Unreadable."""
-    found = [signing.unseal(row.sealed_secret)]
+    found = [signing.unseal(row.sealed_secret, row.tenant_id)]
     if row.sealed_previous is not None and row.previous_until and row.previous_until > timezone.now():
-        found.append(signing.unseal(row.sealed_previous))
+        found.append(signing.unseal(row.sealed_previous, row.tenant_id))
     return found
 
 

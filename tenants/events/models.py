@@ -26,6 +26,40 @@ class AuditEvent(TenantModel):
         ]
 
 
+class AuditLogLine(TenantModel):
+    """An event's place in the chain that seals the audit log, and its digest there (`tenants.events.log_lines`).
+
+    Append-only. An event whose words are replaced when a person is erased gets a second line, which says so.
+    """
+
+    sequence = models.PositiveBigIntegerField()
+    # No foreign key: a line stays when somebody deletes its event, and so tells of it.
+    event = models.UUIDField()
+    digest = models.CharField(max_length=64)
+    # Empty for an event as it was written; "erasure" for one from which a person was erased.
+    why = models.CharField(max_length=8, blank=True, default="")
+
+    class Meta(TenantModel.Meta):
+        db_table = "audit_log_line"
+        constraints = [models.UniqueConstraint(fields=["tenant", "sequence"], name="audit_log_line_once")]
+        indexes = [models.Index(fields=["tenant", "-event"], name="audit_log_line_by_event")]
+
+
+class StreamPosition(models.Model):
+    """How far a log was sent to the syslog server (global: its sender goes through all tenants)."""
+
+    # A tenant's id, or "operators".
+    name = models.CharField(primary_key=True, max_length=40)
+    tenant = models.ForeignKey(
+        "accounts.Tenant", on_delete=models.CASCADE, related_name="+", null=True, blank=True
+    )
+    # The number of the last line, or of the operators' log its id.
+    position = models.CharField(max_length=40)
+
+    class Meta:
+        db_table = "stream_position"
+
+
 class IdempotentAnswer(TenantModel):
     """The first answer to a creating request, replayed for the same key and body."""
 
@@ -95,6 +129,10 @@ class Export(TenantModel):
 
     job_id = models.UUIDField(null=True, blank=True)
     with_vectors = models.BooleanField(default=False)
+    # The public key of age for which the file is encrypted; empty for a plain one.
+    recipient = models.CharField(max_length=100, blank=True, default="", db_default="")
+    # The version of a dataset that it holds, by `id`, `dataset`, `name` and `digest`; None: everything.
+    version = models.JSONField(null=True, blank=True)
     requested_by = models.CharField(max_length=100, blank=True, default="")
     sha256 = models.CharField(max_length=64, blank=True, default="")
     bytes = models.PositiveBigIntegerField(default=0)

@@ -6,11 +6,11 @@ import logging
 import uuid
 
 from django.conf import settings
-from django.core.mail import send_mass_mail
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.accounts import mail
-from tenants.accounts.models import Membership, Tenant
-from tenants.accounts.permissions import ADMIN, ROLES
+from tenants.accounts.models import Tenant
 from tenants.events.models import Webhook
 from tenants.scope import tenant_scope
 
@@ -18,20 +18,9 @@ log = logging.getLogger(__name__)
 
 TASK = "workers.mail_webhook_disabled"
 WHY = {
-    "gone": "It answered 410 Gone, which says that it does not want to be told any more.",
-    "failing": "Nothing has come through for {days} days.",
+    "gone": gettext_noop("It answered 410 Gone: it no longer wants to be told."),
+    "failing": gettext_noop("Nothing has come through for %(days)s days."),
 }
-TEXT = """\
-A webhook of the workspace {workspace} in Crosslight was disabled:
-
-    {url}
-
-{why}
-
-Events from now on are not kept for it. Once it works again, make it active and send again what has failed:
-
-{link}
-"""
 
 
 def post_disabled(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
@@ -46,18 +35,19 @@ def mail_disabled(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
         row = Webhook.objects.filter(pk=webhook_id, state=Webhook.State.DISABLED).first()
     if row is None or row.reason not in WHY:
         return
-    tenant = Tenant.objects.get(pk=tenant_id)
-    text = TEXT.format(
-        workspace=" ".join(tenant.name.split())[:100],
-        url=row.url,
-        why=WHY[row.reason].format(days=settings.WEBHOOK_FAILING_DAYS),
-        link=f"{settings.BASE_URL}/webhooks/{row.id}",
-    )
-    # Over one connection, opened before the first: a try that fails has mailed nobody yet.
-    send_mass_mail([("A webhook was disabled", text, None, [address]) for address in _admins(tenant)])
+    why, workspace = WHY[row.reason], mail.one_line(Tenant.objects.get(pk=tenant_id).name)
 
+    def write() -> tuple[str, str]:
+        text = _(
+            "A webhook of the workspace %(workspace)s in Crosslight was disabled:\n\n    %(url)s\n\n%(why)s\n\nEvents "
+            "from now on are not kept for it. Once it works again, make it active and send again what has failed:"
+            "\n\n%(link)s"
+        ) % {
+            "workspace": workspace,
+            "url": row.url,
+            "why": _(why) % {"days": settings.WEBHOOK_FAILING_DAYS},
+            "link": f"{settings.BASE_URL}/webhooks/{row.id}",
+        }
+        return _("A webhook was disabled"), text
 
-def _admins(tenant: Tenant) -> list[str]:
-    roles = [role for role, scopes in ROLES.items() if ADMIN in scopes]
-    members = Membership.objects.filter(tenant=tenant, role__in=roles, user__is_active=True)
-    return list(members.order_by("user__email").values_list("user__email", flat=True))
+    mail.send_to_each(mail.admins_of(tenant_id), write)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from msgspec.structs import asdict
 
+from tenants.clock import shared_now
 from tenants.errors import Conflict, NotFound
 from tenants.events import endpoints, shapes, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent
@@ -41,7 +42,7 @@ def get_delivery(webhook_id: uuid.UUID | None, delivery_id: uuid.UUID | None) ->
     rows = WebhookDelivery.objects.select_related("event").filter(webhook_id=webhook_id)
     row = rows.filter(pk=delivery_id).first()
     if row is None:
-        raise NotFound(_("There is no such delivery."))
+        raise NotFound(_("This delivery does not exist."))
     return row
 
 
@@ -56,7 +57,7 @@ def replay(*, webhook_id: uuid.UUID, delivery_id: uuid.UUID, actor: str) -> Webh
             .get(pk=delivery_id)
         )
         if row.state == State.PENDING:
-            raise Conflict(_("This delivery is under way; it is tried again by itself."))
+            raise Conflict(_("This delivery is in progress; it is retried automatically."))
         _queue([row])
         record(
             actor=actor, verb="webhook.replayed", target=str(webhook_id), details={"delivery": str(row.id)}
@@ -84,7 +85,7 @@ def replay_failed(*, webhook_id: uuid.UUID, since: dt.datetime, actor: str) -> t
 
 
 def _queue(rows: list[WebhookDelivery]) -> None:
-    now = timezone.now()
+    now = shared_now()
     for row in rows:
         row.state, row.tries, row.due_at, row.finished_at = State.PENDING, 0, now, None
     changes = {"state": State.PENDING, "tries": 0, "due_at": now, "finished_at": None}

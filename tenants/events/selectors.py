@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from django.db import connection
+import datetime as dt
+import uuid
+
 from django.db.models import QuerySet
 
+from tenants.distinct import distinct_values
+from tenants.events import shapes
 from tenants.events.models import AuditEvent
-from tenants.scope import current_tenant_id
 
 
-def list_events(*, verb: str = "", actor: str = "") -> QuerySet[AuditEvent]:
-    """The active tenant's log, newest first; of one verb, and of one actor, where they are given."""
-    rows = AuditEvent.objects.order_by("-id")
-    if verb:
-        rows = rows.filter(verb=verb)
-    return rows.filter(actor=actor) if actor else rows
+def list_events(
+    *,
+    verb: str = "",
+    actor: str = "",
+    target: str = "",
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+) -> QuerySet[AuditEvent]:
+    """The active tenant's log, newest first; of one verb, actor or target, and of a span, where they are given.
+
+    `until` is not included. Times are those of the ids, which begin with them (RFC 9562, section 5.7).
+    """
+    wanted = {name: value for name, value in (("verb", verb), ("actor", actor), ("target", target)) if value}
+    rows = AuditEvent.objects.filter(**wanted).order_by("-id")
+    rows = rows.filter(pk__gte=first_id(since)) if since else rows
+    return rows.filter(pk__lt=first_id(until)) if until else rows
+
+
+def first_id(moment: dt.datetime) -> uuid.UUID:
+    """The least id that was made at this moment or later."""
+    return uuid.UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
+
+
+def as_shape(row: AuditEvent) -> shapes.AuditEvent:
+    return shapes.AuditEvent(
+        id=str(row.id),
+        actor=row.actor,
+        verb=row.verb,
+        target=row.target,
+        details=row.details,
+        created_at=row.created_at,
+    )
 
 
 def about(target: str) -> QuerySet[AuditEvent]:
@@ -24,27 +53,9 @@ def about(target: str) -> QuerySet[AuditEvent]:
 
 def verbs() -> list[str]:
     """Every kind of act that the log knows."""
-    return _distinct("verb")
+    return distinct_values("audit_event", "verb")
 
 
 def actors() -> list[str]:
     """Everybody who acted, as the log names them."""
-    return _distinct("actor")
-
-
-# Each value by one look into an index that begins with tenant and column: a DISTINCT would read the whole log.
-_NEXT = """
-WITH RECURSIVE found(value) AS (
-    (SELECT {0} FROM audit_event WHERE tenant_id = %(tenant)s ORDER BY {0} LIMIT 1)
-    UNION ALL
-    SELECT (SELECT {0} FROM audit_event WHERE tenant_id = %(tenant)s AND {0} > found.value ORDER BY {0} LIMIT 1)
-    FROM found WHERE found.value IS NOT NULL
-)
-SELECT value FROM found WHERE value IS NOT NULL
-"""
-
-
-def _distinct(column: str) -> list[str]:
-    with connection.cursor() as cursor:
-        cursor.execute(_NEXT.format(column), {"tenant": current_tenant_id()})
-        return [value for (value,) in cursor.fetchall()]
+    return distinct_values("audit_event", "actor")

@@ -1,8 +1,9 @@
-"""The audit log and replayed answers."""
+"""The audit log, what is done to jobs under it, and replayed answers."""
 
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from typing import Any
 
 from django.utils import timezone
@@ -11,6 +12,8 @@ from django.utils.translation import gettext as _
 from tenants import observe
 from tenants.errors import Invalid
 from tenants.events.models import AuditEvent, IdempotentAnswer
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
 from tenants.scope import current_tenant_id, tenant_scope
 
 KEEP = dt.timedelta(hours=24)
@@ -21,6 +24,22 @@ def record(*, actor: str, verb: str, target: str = "", details: dict[str, Any] |
     actor = observe.acting.get() or actor
     with tenant_scope(current_tenant_id()):
         AuditEvent.objects.create(actor=actor, verb=verb, target=target, details=details or {})
+
+
+def retry_job(*, job_id: uuid.UUID, actor: str) -> Job:
+    """Queue a failed or cancelled job again, on record. Raises NotFound, Conflict, QuotaExceeded."""
+    with tenant_scope(current_tenant_id()):
+        job = jobs.retry(job_id=job_id)
+        record(actor=actor, verb="job.retried", target=str(job_id), details={"kind": job.kind})
+    return job
+
+
+def cancel_job(*, job_id: uuid.UUID, actor: str) -> Job:
+    """Ask a job and what it queued to stop, on record. Raises NotFound, Conflict."""
+    with tenant_scope(current_tenant_id()):
+        job = jobs.cancel(job_id=job_id)
+        record(actor=actor, verb="job.cancelled", target=str(job_id), details={"kind": job.kind})
+    return job
 
 
 def first_answer(*, key: str, fingerprint: str) -> IdempotentAnswer | None:

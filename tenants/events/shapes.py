@@ -11,6 +11,20 @@ from tenants.events.webhooks import TYPES
 from tenants.shapes import Choices, Doc, JsonObject, Shape
 
 
+class AuditEvent(Shape, kw_only=True):
+    id: str
+    actor: Annotated[
+        str,
+        Doc(
+            "`key:` and a key's prefix, a person's id, `operator:` and an address; empty: the system, or nobody known."
+        ),
+    ]
+    verb: str
+    target: str
+    details: JsonObject
+    created_at: dt.datetime
+
+
 class WebhookShape(Shape, kw_only=True):
     id: str
     url: str

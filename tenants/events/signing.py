@@ -6,10 +6,12 @@ import base64
 import datetime as dt
 import secrets
 from collections.abc import Iterable
+from uuid import UUID
 
 from standardwebhooks import Webhook as Signer
 
-from tenants.accounts.vault import InvalidToken, vault
+from tenants.accounts import vault
+from tenants.accounts.vault import InvalidToken
 
 SECRET_BYTES = 32
 PREFIX = "whsec_"
@@ -17,21 +19,21 @@ PURPOSE = b"webhook\0"
 
 
 class Unreadable(Exception):
-    """The secret was sealed under another SECRET_KEY."""
+    """The secret was sealed under a key that is not here."""
 
 
 def new_secret() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def seal(secret: str) -> bytes:
-    return vault(PURPOSE).encrypt(secret.encode())
+def seal(secret: str, tenant_id: UUID) -> bytes:
+    return vault.seal(secret.encode(), purpose=PURPOSE, owner=tenant_id)
 
 
-def unseal(sealed: bytes | memoryview[int]) -> str:
-    """Raises Unreadable."""
+def unseal(sealed: bytes | memoryview[int], tenant_id: UUID) -> str:
+    """Raises Unreadable; KeysUnavailable where the KMS is away."""
     try:
-        return vault(PURPOSE).decrypt(bytes(sealed)).decode()
+        return vault.unseal(bytes(sealed), purpose=PURPOSE, owner=tenant_id).decode()
     except InvalidToken as error:
         raise Unreadable from error
 

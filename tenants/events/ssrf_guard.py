@@ -1,4 +1,4 @@
-"""Where webhooks and sign-on may ask: an address that a tenant typed must not reach what only we can reach.
+"""Where webhooks, sign-on and streams may ask: an address that a tenant typed must not reach what only we can.
 
 The name is resolved here, every address of it is checked, and the connection is made to a checked address (`sending`),
 so that a name that answers differently the second time leads nowhere else. Checked anew at each attempt.
@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import idna
 from django.conf import settings
@@ -25,6 +25,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL = 2000
 PORTS = ("80", "443", "8080", "8443")
+# Schemes of brokers of streams: with TLS or without, and the usual ports.
+BROKERS = {
+    "redis": (False, 6379),
+    "rediss": (True, 6379),
+    "amqp": (False, 5672),
+    "amqps": (True, 5671),
+    "kafka": (False, 9092),
+    "kafkas": (True, 9093),
+}
+BROKER_PORTS = ("5671-5672", "6379-6380", "9092-9094")
 RESOLVE_S = 5.0
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 # What Python's `is_global` lets pass, or has let pass in some release, and what leads elsewhere than it says.
@@ -60,7 +70,7 @@ class Target:
 
     @property
     def secure(self) -> bool:
-        return self.scheme == "https"
+        return self.scheme == "https" or BROKERS.get(self.scheme, (False, 0))[0]
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,15 @@ def for_webhooks() -> Allowance:
         settings.WEBHOOK_PORTS,
         settings.WEBHOOK_ALLOWED_HOSTS,
         settings.WEBHOOK_ALLOWED_NETWORKS,
+    )
+
+
+def for_streams() -> Allowance:
+    return Allowance(
+        settings.STREAM_ALLOW_PLAIN,
+        (*BROKER_PORTS, *settings.STREAM_PORTS),
+        settings.STREAM_ALLOWED_HOSTS,
+        settings.STREAM_ALLOWED_NETWORKS,
     )
 
 
@@ -116,12 +135,55 @@ def read(url: str, allowed: Allowance | None = None) -> Target:
     return Target(parts.scheme, host, port, path)
 
 
+@dataclass(frozen=True)
+class Broker:
+    """A checked address of a broker, with the login that stood in it."""
+
+    target: Target
+    user: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """Without the login."""
+        host = f"[{self.target.host}]" if ":" in self.target.host else self.target.host
+        return f"{self.target.scheme}://{host}:{self.target.port}{self.target.path}"
+
+
+def read_broker(url: str, schemes: Sequence[str]) -> Broker:
+    """The parts of a broker's address, not resolved: `scheme://user:password@host:port/path`. Raises Invalid."""
+    allowed = for_streams()
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise _invalid(_("A URL has at most 2,000 visible characters."))
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _invalid(_("This is not a URL.")) from error
+    usable = [scheme for scheme in schemes if allowed.http or BROKERS[scheme][0]]
+    if parts.scheme not in usable:
+        raise _invalid(
+            _("The URL starts with %(schemes)s.") % {"schemes": " / ".join(f"{s}://" for s in usable)}
+        )
+    if parts.query or parts.fragment:
+        raise _invalid(_("The URL of a broker has no parameters."))
+    port = BROKERS[parts.scheme][1] if port is None else port
+    if not _port_allowed(port, allowed, ()):
+        raise _invalid(_("No requests are sent to port %(port)s.") % {"port": port})
+    host = _host(parts.hostname or "")
+    if "[" in parts.netloc and ":" not in host:
+        raise _invalid(_("The URL has no usable host name."))
+    path = "" if parts.path == "/" and parts.scheme not in ("amqp", "amqps") else parts.path
+    target = Target(parts.scheme, host, port, path)
+    return Broker(target, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
 def _invalid(detail: str) -> Invalid:
     return Invalid(detail, pointer="/url")
 
 
-def _port_allowed(port: int, allowed: Allowance) -> bool:
-    for span in (*PORTS, *allowed.ports):
+def _port_allowed(port: int, allowed: Allowance, usual: Sequence[str] = PORTS) -> bool:
+    for span in (*usual, *allowed.ports):
         first, __, last = span.partition("-")
         if int(first) <= port <= int(last or first):
             return True

@@ -17,6 +17,7 @@ from celery import current_app
 from django.db import transaction
 from django.utils import timezone
 
+from tenants.clock import shared_now
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent
 from tenants.jobs.kinds import on_every_end
 from tenants.jobs.models import Job
@@ -30,9 +31,12 @@ TYPES = (
     *("job.succeeded", "job.failed", "job.cancelled"),
     "audit.completed",
     *("review.opened", "review.decided"),
+    *("appeal.opened", "appeal.decided"),
     *("model.trained", "model.promoted", "model.rolled_back"),
     *("generation.finished", "generation.failed"),
     *("quota.warning", "quota.exceeded"),
+    *("record.sealed", "audit.logged"),
+    *("standing_query.matched", "standing_query.digest"),
 )
 TEST = "webhook.test"
 TASK, QUEUE = "workers.deliver_webhooks", "hooks"
@@ -45,12 +49,21 @@ def emit(event_type: str, data: Mapping[str, object]) -> None:
     emit_all(event_type, (data,))
 
 
-def emit_all(event_type: str, found: Iterable[Mapping[str, object]]) -> None:
-    """The same for many things at once, in as many statements as for one."""
+def emit_all(
+    event_type: str, found: Iterable[Mapping[str, object]], *, ids: Iterable[uuid.UUID] | None = None
+) -> None:
+    """The same for many things at once, in as many statements as for one. `ids`: those that the events take, which are
+    their `webhook-id`."""
     # Also a check that a scope is open; no savepoint of its own, as most tenants have no endpoint.
     current_tenant_id()
     if listeners := _listeners(event_type):
-        events = [WebhookEvent(type=event_type, body=body_of(event_type, data)) for data in found]
+        bodies = [body_of(event_type, data) for data in found]
+        named: Iterable[dict[str, uuid.UUID]] = (
+            [{}] * len(bodies) if ids is None else [{"id": i} for i in ids]
+        )
+        events = [
+            WebhookEvent(type=event_type, body=body, **own) for body, own in zip(bodies, named, strict=True)
+        ]
         WebhookEvent.objects.bulk_create(events, batch_size=1000)
         queue(events, listeners)
 
@@ -88,7 +101,7 @@ def _text(value: object) -> str:
 
 def queue(events: Sequence[WebhookEvent], webhooks: Sequence[uuid.UUID]) -> list[WebhookDelivery]:
     """Deliveries of stored events to these endpoints, due now. In the caller's transaction and scope."""
-    now, tenant_id = timezone.now(), current_tenant_id()
+    now, tenant_id = shared_now(), current_tenant_id()
     made = [WebhookDelivery(event=event, webhook_id=w, due_at=now) for event in events for w in webhooks]
     WebhookDelivery.objects.bulk_create(made, batch_size=1000)
     make_due(made)

@@ -29,7 +29,7 @@ def get_generation(generation_id: uuid.UUID | None) -> Generation:
     rows = Generation.objects.select_related("dataset")
     row = rows.filter(pk=generation_id).first()  # None matches no row
     if row is None:
-        raise NotFound(_("There is no such generation."))
+        raise NotFound(_("This generation does not exist."))
     return row
 
 

@@ -20,7 +20,7 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.selectors import get_asset, get_dataset
 from tenants.datasets.services import create_dataset
-from tenants.errors import Conflict, NotReady
+from tenants.errors import Conflict, NothingKnown, NotReady
 from tenants.events.services import record
 from tenants.generation import previews, validation
 from tenants.generation.models import Generation
@@ -43,12 +43,14 @@ def request_generation(
     dataset_id: uuid.UUID | None = None,
     variation_of: uuid.UUID | None = None,
     remix_of: uuid.UUID | None = None,
+    anyway: bool = False,
     actor: str = "",
 ) -> tuple[Generation, Job]:
     """Queue what is wanted. Where nothing is said it is stored in the dataset "Generated".
 
     Of a remix the asset is what a clip begins with if it is a picture, and its caption the prompt where none is given.
-    Raises Invalid, NotFound, NotReady for a kind that is turned off, QuotaExceeded.
+    `anyway`: also words of which the generator of pictures knows none.
+    Raises Invalid, NotFound, NothingKnown, NotReady for a kind that is turned off, QuotaExceeded.
     """
     with tenant_scope(current_tenant_id()):
         dataset = _dataset(dataset_id)
@@ -56,6 +58,8 @@ def request_generation(
         source = get_asset(remix_of) if remix_of else None
         wanted = validation.checked(_from_source(wanted, source))
         _require_generators(wanted.outputs)
+        if not (anyway or _begins_with_picture(wanted.outputs, source)):
+            _require_known(wanted)
         row = Generation(**asdict(wanted), candidates=settings.GENERATION_CANDIDATES, created_by=actor)
         row.seed = secrets.randbelow(validation.MAX_SEED) if wanted.seed is None else wanted.seed
         row.outputs = list(wanted.outputs)
@@ -85,6 +89,26 @@ def _require_generators(outputs: Sequence[str]) -> None:
             _("This is turned off in this installation. Its operator has to set %(names)s.")
             % {"names": ", ".join(off)}
         )
+
+
+def _begins_with_picture(outputs: Sequence[str], source: Asset | None) -> bool:
+    """Whether nothing is drawn: a clip of a picture that is there."""
+    return "image" not in outputs and source is not None and source.modality == "image"
+
+
+def _require_known(wanted: GenerationSpec) -> None:
+    """Raises NothingKnown where a picture is wanted of words that say nothing to its generator."""
+    from ml.generators import understands
+
+    if not {"image", "video"} & {*wanted.outputs} or understands(settings.GENERATORS["image"], wanted.prompt):
+        return
+    raise NothingKnown(
+        _(
+            "The generator of pictures knows nothing that these words name. Name things that can be seen, in English "
+            "or Chinese, such as “a red apple on a table”; the documentation lists them all."
+        ),
+        pointer="/prompt",
+    )
 
 
 def _dataset(dataset_id: uuid.UUID | None) -> Dataset:
@@ -118,13 +142,16 @@ def _enqueue(row: Generation) -> Job:
 def vary_generation(
     *, generation_id: uuid.UUID | None, changes: Mapping[str, Any] | None = None, actor: str = ""
 ) -> tuple[Generation, Job]:
-    """Ask for the same once more, with another seed and whatever `changes` says (fields of Wanted, `dataset_id`).
+    """Ask for the same once more, with another seed and whatever `changes` says (fields of Wanted, `dataset_id`,
+    `anyway`).
 
     Raises what `request_generation` does.
     """
     with tenant_scope(current_tenant_id()):
         row, given = get_generation(generation_id), dict(changes or {})
         dataset_id = given.pop("dataset_id", None) or row.dataset_id
+        # Words that were drawn once may be drawn again.
+        anyway = given.pop("anyway", False) or "prompt" not in given
         kept = {name: getattr(row, name) for name in validation.NAMES} | {"seed": None}
         # What it began with may have been deleted meanwhile.
         remix = row.remix_of_id if Asset.objects.filter(pk=row.remix_of_id).exists() else None
@@ -133,6 +160,7 @@ def vary_generation(
             dataset_id=dataset_id,
             variation_of=row.id,
             remix_of=remix,
+            anyway=anyway,
             actor=actor,
         )
 
@@ -161,7 +189,7 @@ def retry(*, generation_id: uuid.UUID | None, actor: str = "") -> tuple[Generati
 
 def _job_of(row: Generation) -> uuid.UUID:
     if row.job_id is None or not Job.objects.filter(pk=row.job_id).exists():
-        raise Conflict(_("Its job has gone; ask for it anew."))
+        raise Conflict(_("Its job no longer exists; request it again."))
     return row.job_id
 
 

@@ -18,10 +18,20 @@ class GenerationResult(Shape, kw_only=True):
     how: Annotated[
         str,
         Choices(("model", "rules", "layout")),
-        Doc("`layout`: parts by a model, put together by rules; `rules`: composed without a model."),
+        Doc(
+            "`layout`: put together by rules, of parts that a model drew or that were taken from designs, as "
+            "`provenance.parts` says of each; `rules`: composed without a model."
+        ),
     ]
     model: Annotated[str, Doc("Name and version, as in its manifest.")]
-    provenance: Annotated[JsonObject, Doc("What was read back before it was released: `c2pa`, `watermark`.")]
+    provenance: Annotated[
+        JsonObject,
+        Doc(
+            "What was read back before it was released (`c2pa`, `watermark`), and what people see and hear. Of a "
+            "layout `parts`: each `thing`, and `how` it came about: `drawn` by `model`, or `taken` from the designs "
+            "`name` by `author` under `licence`."
+        ),
+    ]
     audit: Annotated[str | None, Doc("Of the file; null where no policy was in force.")]
     decision: Annotated[str | None, Doc("Of that audit, where the policy is enforced.")]
     moderation: Annotated[str | None, Doc("As of the asset now.")]
@@ -56,6 +66,21 @@ class GenerationShape(Shape, kw_only=True):
     created_by: str
     created_at: dt.datetime
     finished_at: dt.datetime | None
+
+
+class DisclosureMark(Shape, kw_only=True):
+    installation: Annotated[
+        str,
+        Choices(("off", "on", "enforced")),
+        Doc("What holds where the tenant chooses nothing; `enforced` cannot be turned off."),
+    ]
+    chosen: Annotated[bool | None, Doc("By the tenant. Null: as the installation has it.")]
+    in_force: bool
+
+
+class Disclosure(Shape, kw_only=True):
+    icon: Annotated[DisclosureMark, Doc("Drawn into a corner of pictures and films.")]
+    notice: Annotated[DisclosureMark, Doc("Spoken before music, and before the sound of films.")]
 
 
 class GenerationAccepted(Shape, kw_only=True):

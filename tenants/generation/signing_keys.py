@@ -1,6 +1,7 @@
-"""The keys with which this installation and its tenants sign, where every host finds the same ones.
+"""The keys with which this installation and its tenants sign, where every host finds the same ones; and the time stamps
+over what they sign.
 
-They are rows (`InstallationSecret`): certificates as they are, private keys sealed under SECRET_KEY. Whichever host
+They are rows (`InstallationSecret`): certificates as they are, private keys sealed under data keys. Whichever host
 needs them first makes them, under a lock of the database. Where `PROVENANCE_DIR` is set they are files there instead,
 for a folder that all hosts mount. Keys that a former release kept in the data directory become rows at the first use,
 and the roots of further hosts become anchors: what they signed stays known as our own. Why:
@@ -10,8 +11,10 @@ docs/adr/0054-signing-keys-are-shared-by-all-hosts.md.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -23,9 +26,13 @@ from django.utils.translation import gettext as _
 
 from ml.provenance import signing
 from ml.provenance.signing import TENANTS, Keys, SecretFiles, SecretStore
+from tenants.accounts import installation_secrets
 from tenants.accounts.models import InstallationSecret, Tenant
-from tenants.accounts.vault import InvalidToken, key_id, seal, unseal
+from tenants.accounts.vault import InvalidToken
 from tenants.errors import Unavailable
+from tenants.events import ssrf_guard, time_stamps
+
+log = logging.getLogger(__name__)
 
 # An advisory lock, of the transaction that makes keys.
 MAKING_KEYS = 0x0C05_516E
@@ -36,7 +43,7 @@ _adopted: set[Path] = set()
 
 
 class SealedElsewhere(Unavailable):
-    """The keys were sealed under another SECRET_KEY; new ones are never made in their place."""
+    """The keys were sealed under a key that is not here; new ones are never made in their place."""
 
     slug = "signing-keys-sealed"
 
@@ -56,16 +63,8 @@ class Rows:
         return _opened(row) if row is not None else None
 
     def write(self, name: str, content: bytes) -> None:
-        private = name.endswith(PRIVATE)
-        kept = seal(content, name) if private else content
-        InstallationSecret.objects.update_or_create(
-            pk=name,
-            defaults={
-                "content": kept,
-                "key_id": key_id() if private else "",
-                "tenant_id": _tenant_of(name),
-            },
-        )
+        owner, private = _tenant_of(name), name.endswith(PRIVATE)
+        installation_secrets.write(name, content, tenant_id=UUID(owner) if owner else None, private=private)
 
     def forget(self, folder: str) -> bool:
         with self.held():
@@ -77,20 +76,15 @@ class Rows:
 
 def _opened(row: InstallationSecret) -> bytes:
     """Raises SealedElsewhere."""
-    content = bytes(row.content)
-    if not row.key_id:
-        return content
     try:
-        if row.key_id != key_id():
-            raise InvalidToken
-        return unseal(content, row.pk)
+        return installation_secrets.content_of(row)
     except InvalidToken as error:
         raise SealedElsewhere(
             _(
-                "The signing keys were sealed under another SECRET_KEY (its id is %(sealed)s; that of this one is "
-                "%(own)s). Set the one that they were made under: new keys are not made in their place."
+                "The signing keys were sealed under another key (its id is %(sealed)s). Set the MASTER_KEY_FILE, "
+                "KMS_URL or SECRET_KEY that they were made under: new keys are not made in their place."
             )
-            % {"sealed": row.key_id, "own": key_id()}
+            % {"sealed": row.key_id}
         ) from error
 
 
@@ -167,3 +161,67 @@ def _fingerprint(certificate: bytes) -> str:
     """Of its public key: a root that was made anew for the same key is the same."""
     key = x509.load_pem_x509_certificate(certificate).public_key()
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:32]
+
+
+# --- Time stamps -----------------------------------------------------------------------------------------
+
+
+class TimeStamper:
+    """Asks the installation's authority for stamps over signatures. Where one cannot be had, it asks for no more: what
+    is made by one request waits for an authority that is away once."""
+
+    def __init__(self) -> None:
+        allowed = ssrf_guard.Allowance(
+            # Tokens are signed: authorities commonly answer by http.
+            http=True,
+            ports=settings.GENERATION_TSA_PORTS,
+            hosts=settings.GENERATION_TSA_ALLOWED_HOSTS,
+            networks=settings.GENERATION_TSA_ALLOWED_NETWORKS,
+        )
+        self._authority = time_stamps.Authority(
+            settings.GENERATION_TSA_URL,
+            settings.GENERATION_TSA_CA,
+            allowed,
+            settings.GENERATION_TSA_TIMEOUT_S,
+        )
+        self._failed = ""
+
+    def __call__(self, message: bytes) -> bytes:
+        """An RFC 3161 token over the message. Raises NoTimeStamp; never from within a transaction."""
+        if self._failed:
+            raise signing.NoTimeStamp(self._failed)
+        try:
+            return time_stamps.token_of(time_stamps.stamp(self._authority, message))
+        except time_stamps.Unstamped as error:
+            self._failed = str(error)
+            raise signing.NoTimeStamp(self._failed) from error
+
+
+def time_stamper() -> TimeStamper | None:
+    """None where this installation asks no authority."""
+    return TimeStamper() if settings.GENERATION_TSA_URL else None
+
+
+def time_stamp_anchors() -> str:
+    """The certificates (PEM) that time stamps are trusted by here; empty where none are, or they cannot be read."""
+    return _read_anchors(settings.GENERATION_TSA_CA) if settings.GENERATION_TSA_CA else ""
+
+
+@lru_cache(maxsize=4)
+def _read_anchors(path: str) -> str:
+    try:
+        return Path(path).read_text("ascii")
+    except (OSError, ValueError):
+        log.warning("the certificates of the time stamp authority cannot be read", extra={"path": path})
+        return ""
+
+
+def wrong_time_stamps() -> str:
+    """Why no time stamp can be asked for, in a sentence; empty where one can, or none is wanted. Asks nobody."""
+    if not settings.GENERATION_TSA_URL:
+        return ""
+    try:
+        time_stamps.check(TimeStamper()._authority)
+    except time_stamps.Unstamped as error:
+        return str(error)
+    return ""

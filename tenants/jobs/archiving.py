@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from tenants.jobs import kinds
@@ -29,6 +30,11 @@ def is_due(job: Job) -> bool:
     if KINDS[job.kind].kept or not settings.JOB_KEEP_DAYS or job.finished_at is None:
         return False
     return job.finished_at < timezone.now() - dt.timedelta(days=settings.JOB_KEEP_DAYS) + MARGIN
+
+
+def list_archives() -> QuerySet[JobArchive]:
+    """Those whose file is written and whose jobs have left the database, the newest first."""
+    return JobArchive.objects.exclude(finished_at=None).order_by("-id")
 
 
 def begin() -> JobArchive | None:

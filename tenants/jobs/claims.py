@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from tenants.clock import shared_now
 from tenants.jobs import fair_queue, job_log, pausing, timing
 from tenants.jobs.ending import end, publish
 from tenants.jobs.kinds import KINDS, Claim
@@ -24,6 +25,10 @@ from tenants.scope import tenant_scope
 
 MOST_TRACEBACK = 20_000
 TENTHS, FEW_PARTS = 10, 20
+# For so long after a job was begun a failure that passes by itself costs none of its tries.
+PASSING_S = 900.0
+# Between two tries.
+MOST_WAIT_S = 60.0
 
 
 class LeaseLost(RuntimeError):
@@ -36,13 +41,12 @@ class Cancelled(RuntimeError):
 
 def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:
     """Take the job for this worker, or None if it is done, held by another, or out of tries (then dead-lettered)."""
-    now = timezone.now()
     with tenant_scope(tenant_id):
         job = Job.objects.select_for_update().filter(pk=job_id).first()
         if job is None or job.finished:
             JobDispatch.objects.filter(job_id=job_id, tenant_id=tenant_id).delete()
             return None
-        if job.state == Job.State.RUNNING and job.lease_until and job.lease_until > now:
+        if job.state == Job.State.RUNNING and _holds(job.lease_until):
             return None
         if job.cancel_requested:
             end(job, Job.State.CANCELLED)
@@ -54,7 +58,16 @@ def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:
             return None
         _start(job)
     publish(job)
-    return Claim(job.id, job.tenant_id, job.kind, job.arguments, job.fence, job.attempts, job.trace)
+    return Claim(
+        job.id,
+        job.tenant_id,
+        job.kind,
+        job.arguments,
+        job.fence,
+        job.attempts,
+        job.trace,
+        job.requested_by or "",
+    )
 
 
 def _dead_letter(job: Job) -> dict[str, object]:
@@ -78,7 +91,13 @@ def _start(job: Job) -> None:
 
 
 def _lease() -> datetime:
-    return timezone.now() + timedelta(seconds=settings.JOB_LEASE_S)
+    return shared_now() + timedelta(seconds=settings.JOB_LEASE_S)
+
+
+def _holds(lease_until: datetime | None) -> bool:
+    """Whether a lease has not ended. One that ends later than any could was given before the clock was set back."""
+    now = shared_now()
+    return lease_until is not None and now < lease_until < now + timedelta(seconds=2 * settings.JOB_LEASE_S)
 
 
 def held(claimed: Claim) -> Any:
@@ -168,11 +187,13 @@ def fail(
     cpu_s: float = 0,
     gpu_s: float = 0,
     final: bool,
+    passes: bool = False,
     traceback: str = "",
 ) -> bool:
     """Record a failed attempt: queued again while tries are left, unless `final`. True if the job has ended.
 
-    `traceback` is for operators.
+    `passes`: what it stands on was away, a database or room on a disk, and the content is not at fault: for a quarter
+    of an hour that costs no try, as three are over in seconds. `traceback` is for operators.
     """
     with tenant_scope(claimed.tenant_id):
         job = held(claimed)
@@ -180,16 +201,27 @@ def fail(
         Job.objects.filter(pk=job.pk).update(traceback=traceback[-MOST_TRACEBACK:])
         told = str(error.get("detail") or error.get("type", ""))
         job_log.add(job.id, f"Attempt {job.attempts} failed: {told}", job_log.ERROR)
-        if final or job.attempts >= KINDS[job.kind].max_attempts:
+        wait_s = _wait_without_try_s(job) if passes else None
+        if final or (wait_s is None and job.attempts >= KINDS[job.kind].max_attempts):
             job.progress_failed = max(job.progress_failed, 1)
             end(job, Job.State.FAILED, error=error, cpu_s=cpu_s, gpu_s=gpu_s)
             return True
+        if wait_s is None:
+            wait_s = min(MOST_WAIT_S, 2.0**job.attempts)
+        else:
+            job.attempts -= 1
         job.state, job.lease_until = Job.State.QUEUED, None
         job.cost_cpu_s += cpu_s
-        job.save(update_fields=["state", "lease_until", "error", "cost_cpu_s"])
+        job.save(update_fields=["state", "lease_until", "error", "cost_cpu_s", "attempts"])
         # Back off: the sweeper lets it wait again.
-        fair_queue.hide(job.id, timezone.now() + timedelta(seconds=min(60, 2**job.attempts)))
+        fair_queue.hide(job.id, shared_now() + timedelta(seconds=wait_s))
         return False
+
+
+def _wait_without_try_s(job: Job) -> float | None:
+    """Seconds until the next try if this one is not counted, the longer the longer it has lasted; else None."""
+    lasted = (timezone.now() - job.started_at).total_seconds() if job.started_at else 0.0
+    return min(MOST_WAIT_S, max(2.0, lasted / 4)) if 0 <= lasted < PASSING_S else None
 
 
 def give_turn(claimed: Claim, *, delay_s: float = 0.0) -> None:
@@ -203,7 +235,7 @@ def give_turn(claimed: Claim, *, delay_s: float = 0.0) -> None:
         # Behind those of its tenant that have come meanwhile.
         dispatch(job)
         if delay_s:
-            fair_queue.hide(job.id, timezone.now() + timedelta(seconds=delay_s))
+            fair_queue.hide(job.id, shared_now() + timedelta(seconds=delay_s))
 
 
 def stop_cancelled(claimed: Claim, *, cpu_s: float = 0) -> None:

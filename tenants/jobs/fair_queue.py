@@ -24,6 +24,10 @@ from tenants.jobs.models import Job, JobDispatch
 
 # What a step of priority is worth: so much waiting time. Low is late and not never.
 STEP = dt.timedelta(days=1)
+# Longer than a lease, a pause between tries, or a rest that a job takes.
+MOST_AHEAD = dt.timedelta(minutes=10)
+# The row of a job that waits until somebody says so (tenants.jobs.pausing).
+NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,16 @@ def hide(job_id: uuid.UUID, until: dt.datetime) -> None:
 
 
 def requeue_due(*, limit: int) -> int:
-    """Let rows wait again whose time has come: of workers that died, and of jobs put off. Returns how many."""
+    """Let rows wait again whose time has come: of workers that died, and of jobs put off. Returns how many.
+
+    What sleeps for longer than anything does was put to sleep before the database's clock was set back.
+    """
+    _call(
+        "UPDATE job_dispatch SET due_at = now() WHERE NOT waiting AND due_at > now() + %s AND due_at < %s"
+        " RETURNING job_id",
+        MOST_AHEAD,
+        NEVER,
+    )
     return int(_call("SELECT job_wake(%s)", limit)[0][0])
 
 

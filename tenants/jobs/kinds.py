@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from tenants.jobs.models import Job
 
 # What workers may be told to take from. The processes that do are in `standalone.programs`.
-QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "generate", "hooks", "system")
+QUEUES = (
+    "embed",
+    "media",
+    "import",
+    "live",
+    "default",
+    "index",
+    "audit",
+    "train",
+    "generate",
+    "hooks",
+    "system",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Claim:
     fence: int
     attempt: int
     trace: str = ""
+    requested_by: str = ""
 
     @property
     def key(self) -> Key:

@@ -37,6 +37,9 @@ class Job(TenantModel):
     priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
     # The job that queued this one as a part of its own work. No foreign key: either may be archived first.
     parent_id = models.UUIDField(null=True, blank=True)
+    # Who asked for it, in the words of the audit log; empty: the system by itself. NULL of what a release queued that
+    # did not note it, so that nobody takes silence for the system.
+    requested_by = models.CharField(max_length=100, null=True, blank=True, default="")  # noqa: DJ001
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     arguments = models.JSONField(default=dict)
     reserved = models.JSONField(default=dict)
@@ -69,6 +72,7 @@ class Job(TenantModel):
         indexes = [
             models.Index(fields=["tenant", "state", "-id"], name="job_by_state"),
             models.Index(fields=["tenant", "kind", "-id"], name="job_by_kind"),
+            models.Index(fields=["tenant", "requested_by", "-id"], name="job_by_requester"),
             models.Index(
                 fields=["tenant", "parent_id", "id"],
                 name="job_by_parent",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from tenants.distinct import distinct_values
 from tenants.errors import NotFound
 from tenants.jobs import shapes, timing
 from tenants.jobs.models import Job, JobNote
@@ -16,15 +18,31 @@ from tenants.shapes import UNSET
 def get_job(job_id: uuid.UUID | None) -> Job:
     job = Job.objects.defer("traceback").filter(pk=job_id).first()
     if job is None:
-        raise NotFound(_("There is no such job."))
+        raise NotFound(_("This job does not exist."))
     return job
 
 
-def list_jobs(*, state: str = "", kind: str = "", parent: uuid.UUID | None = None) -> QuerySet[Job]:
-    """Newest first."""
+def list_jobs(
+    *,
+    state: str = "",
+    kind: str = "",
+    parent: uuid.UUID | None = None,
+    priority: int | None = None,
+    requested_by: str | None = None,
+    ended_since: dt.datetime | None = None,
+) -> QuerySet[Job]:
+    """Newest first. `requested_by`: as the audit log names who asked; empty for what the system queued by itself."""
     jobs = Job.objects.order_by("-id").defer("traceback")
-    wanted = {"state": state, "kind": kind, "parent_id": parent}
-    return jobs.filter(**{name: value for name, value in wanted.items() if value})
+    wanted = {"state": state, "kind": kind, "parent_id": parent, "priority": priority}
+    jobs = jobs.filter(**{name: value for name, value in wanted.items() if value})
+    if requested_by is not None:
+        jobs = jobs.filter(requested_by=requested_by)
+    return jobs.filter(finished_at__gte=ended_since) if ended_since else jobs
+
+
+def requesters() -> list[str]:
+    """Everybody who asked for a job that is still here, as the audit log names them; empty: the system."""
+    return distinct_values("job", "requested_by")
 
 
 def children(job_id: uuid.UUID) -> QuerySet[Job]:

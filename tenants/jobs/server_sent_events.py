@@ -25,14 +25,19 @@ def open_stream(job: Job, watcher: str) -> tuple[str, dict[str, str]]:
 
     `watcher` (accounts.watchers) is who is told, as long as they may be.
     """
-    headers = {
+    followed = f"{job.tenant_id} {job.id} {version(job)} {watcher}"
+    return f"retry: {RETRY_MS}\n\n{event(job)}", headers_of(followed)
+
+
+def headers_of(followed: str) -> dict[str, str]:
+    """Headers of an answer that opens a stream; `followed` is read by the server's edge alone."""
+    return {
         "Content-Type": CONTENT_TYPE,
         "Cache-Control": "no-store",
         # For reverse proxies that would collect the events first.
         "X-Accel-Buffering": "no",
-        FOLLOW: f"{job.tenant_id} {job.id} {version(job)} {watcher}",
+        FOLLOW: followed,
     }
-    return f"retry: {RETRY_MS}\n\n{event(job)}", headers
 
 
 def wait_headers(job: Job, watcher: str, seconds: int) -> dict[str, str]:

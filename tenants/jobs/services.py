@@ -12,7 +12,9 @@ from functools import partial
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants import observe
 from tenants.accounts import quotas
@@ -63,6 +65,18 @@ __all__ = [
     "succeed",
 ]
 
+# Whole sentences: a state within one would stand in English in every language.
+_ENDED: dict[str, Promise] = {
+    Job.State.SUCCEEDED: gettext_lazy("The job has succeeded already."),
+    Job.State.FAILED: gettext_lazy("The job has failed already."),
+    Job.State.CANCELLED: gettext_lazy("The job was cancelled already."),
+}
+_NOT_TO_BE_RETRIED: dict[str, Promise] = {
+    Job.State.QUEUED: gettext_lazy("Only a failed or cancelled job can be retried; this one is queued."),
+    Job.State.RUNNING: gettext_lazy("Only a failed or cancelled job can be retried; this one is running."),
+    Job.State.SUCCEEDED: gettext_lazy("Only a failed or cancelled job can be retried; this one succeeded."),
+}
+
 UNFINISHED = Q(state__in=[Job.State.QUEUED, Job.State.RUNNING])
 
 
@@ -74,21 +88,35 @@ def enqueue(
     reserve: Mapping[str, float],
     priority: int = Job.Priority.NORMAL,
     parent: uuid.UUID | None = None,
+    job_id: uuid.UUID | None = None,
 ) -> Job:
     """Write a job and, on commit, tell the workers. Raises QuotaExceeded and writes nothing if `reserve` is too much.
 
-    `parent` is the job that this one is a part of: if that is cancelled, so is this. Raises ValueError for a kind that
-    is retired.
+    `parent` is the job that this one is a part of: if that is cancelled, so is this. `job_id`: where its id
+    was given out before. Raises ValueError for a kind that is retired.
     """
     if KINDS[kind].retired:
         raise ValueError(f"nothing does {kind} any more")
     with tenant_scope(current_tenant_id()):
         job = Job(kind=kind, arguments=dict(arguments), progress_total=total, reserved=dict(reserve))
         job.priority, job.parent_id, job.trace = priority, parent, observe.traceparent()
+        if job_id is not None:
+            job.id = job_id
+        job.requested_by = observe.requester.get()
         quotas.reserve(owner=job.id, amounts=reserve)
         job.save(force_insert=True)
         dispatch(job)
     return job
+
+
+def may_be_retried(job: Job) -> bool:
+    return job.state in (Job.State.FAILED, Job.State.CANCELLED)
+
+
+def may_be_cancelled(job: Job) -> bool:
+    """Not what was asked to stop already, nor a deletion, which goes on to its end."""
+    kind = KINDS.get(job.kind)
+    return not job.finished and not job.cancel_requested and kind is not None and kind.cancellable
 
 
 def cancel(*, job_id: uuid.UUID) -> Job:
@@ -99,7 +127,7 @@ def cancel(*, job_id: uuid.UUID) -> Job:
     with tenant_scope(current_tenant_id()):
         job = _locked(job_id)
         if job.finished:
-            raise Conflict(_("The job has %(state)s already.") % {"state": job.state})
+            raise Conflict(str(_ENDED[job.state]))
         if not KINDS[job.kind].cancellable:
             raise Conflict(_("A deletion that was answered goes on to its end; it cannot be cancelled."))
         _ask_to_stop(job)
@@ -128,7 +156,7 @@ def set_priority(*, job_id: uuid.UUID, priority: int) -> Job:
     with tenant_scope(current_tenant_id()):
         job = _locked(job_id)
         if job.finished:
-            raise Conflict(_("The job has %(state)s already.") % {"state": job.state})
+            raise Conflict(str(_ENDED[job.state]))
         fair_queue.reprioritise(job, steps=priority - job.priority)
         job.priority = priority
         job.save(update_fields=["priority"])
@@ -140,13 +168,10 @@ def retry(*, job_id: uuid.UUID) -> Job:
     """Queue a failed or cancelled job again, with fresh attempts. Raises NotFound, Conflict, QuotaExceeded."""
     with tenant_scope(current_tenant_id()):
         job = _locked(job_id)
-        if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
-            raise Conflict(
-                _("Only a failed or cancelled job can be retried; this one is %(state)s.")
-                % {"state": job.state}
-            )
+        if not may_be_retried(job):
+            raise Conflict(str(_NOT_TO_BE_RETRIED[job.state]))
         if archiving.is_due(job):
-            raise Conflict(_("The job is about to be archived; start the work anew."))
+            raise Conflict(_("The job is about to be archived; start the work again."))
         _renew(job)
         notify_kind(job)
         quotas.reserve(owner=job.id, amounts=job.reserved)
@@ -168,5 +193,5 @@ def _renew(job: Job) -> None:
 def _locked(job_id: uuid.UUID) -> Job:
     job = Job.objects.select_for_update().filter(pk=job_id).first()
     if job is None:
-        raise NotFound(_("There is no such job."))
+        raise NotFound(_("This job does not exist."))
     return job

@@ -42,7 +42,7 @@ def remove_added_space(slug: str) -> None:
     """Remove the files of a space that was added. In no scope. Raises NotFound, and Conflict where one is in use."""
     found = by_slug(slug)
     if found is None:
-        raise NotFound(_("There is no such model."))
+        raise NotFound(_("This model does not exist."))
     if not found.is_added:
         raise Conflict(_("%(model)s comes with the product and stays.") % {"model": slug})
     _require_unused(found.space)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -50,7 +51,13 @@ class Builtin:
 
 def builtin_spaces() -> tuple[Builtin, ...]:
     """The newest first, and those that were added behind them; one that was just added is seen at once."""
-    return (*_shipped(), *_added(tuple(added_slugs()), added_dir()))
+    return tuple(_spaces())
+
+
+def _spaces() -> Iterator[Builtin]:
+    """One by one: the folder of those that were added is only read by who finds nothing before."""
+    yield from _shipped()
+    yield from _added(tuple(added_slugs()), added_dir())
 
 
 @cache
@@ -76,8 +83,8 @@ def _read(path: Any) -> Builtin:
 
 
 def by_slug(slug: str) -> Builtin | None:
-    return next((one for one in builtin_spaces() if one.slug == slug), None)
+    return next((one for one in _spaces() if one.slug == slug), None)
 
 
 def by_space(space: str) -> Builtin | None:
-    return next((one for one in builtin_spaces() if one.space == space), None)
+    return next((one for one in _spaces() if one.space == space), None)

@@ -21,12 +21,13 @@ from django.utils.translation import gettext_lazy
 
 from ml.alignment.installed import folder_of
 from tenants.datasets import storage
+from tenants.datasets.models import DatasetVersion
 from tenants.errors import Conflict, NotFound, room_on_disk
 from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
-from tenants.learning import pairs, scratch, selectors, services, trainer
+from tenants.learning import dataset_versions, pairs, scratch, selectors, services, trainer
 from tenants.learning.features import Extracted, PartDone, extract
 from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
@@ -90,7 +91,7 @@ def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
     if not model_routing.is_own(row.base):
         shipped = folder_of(row.base)
         if shipped is None:
-            raise BaseDeleted(_("The space that this training was to start from is not here any more."))
+            raise BaseDeleted(_("The space this training was to start from no longer exists."))
         return shipped
     if folder.exists():
         return folder
@@ -122,6 +123,7 @@ class TrainingAttempt:
 
     def extract_pairs(self) -> list[Extracted]:
         """See and read the pairs of each dataset, the tenant's own first, then the general ones."""
+        self._require_version()
         space = model_routing.space(self.row.base, self.claimed.tenant_id)
         found: list[Extracted] = []
         for number in range(len(self.data["datasets"])):
@@ -143,7 +145,22 @@ class TrainingAttempt:
             group_by=self.row.settings.get("group_by", ""),
             until=done.until if done else None,
             generated=self._generated,
+            version=self._version(number),
         )
+
+    def _version(self, number: int) -> str | None:
+        """The id of the version that is learnt from, of the dataset of this number."""
+        version = self.data["datasets"][number].get("version")
+        return version["id"] if version else None
+
+    def _require_version(self) -> None:
+        """Raises NotFound where the version to learn from was deleted: of its pictures nobody knows any more."""
+        if named := self._version(0):
+            with tenant_scope(self.claimed.tenant_id):
+                if not DatasetVersion.objects.filter(pk=named).exists():
+                    raise NotFound(
+                        _("The version of the dataset that this training was to learn from was deleted.")
+                    )
 
     @property
     def _generated(self) -> bool:
@@ -162,20 +179,33 @@ class TrainingAttempt:
     def _describe_datasets(self, found: list[Extracted]) -> list[dict[str, Any]]:
         with tenant_scope(self.claimed.tenant_id):
             failed = [
-                pairs.unreadable(dataset["id"], generated=self._generated)
-                for dataset in self.data["datasets"]
+                pairs.unreadable(dataset["id"], generated=self._generated, version=self._version(number))
+                for number, dataset in enumerate(self.data["datasets"])
             ]
+            versions = [self._describe_version(number) for number in range(len(found))]
         return [
             {
                 **dataset,
+                **version,
                 "pictures": done.pictures,
                 "pairs": done.captions,
                 "unreadable": done.unreadable + lost,
                 "unreadable_assets": done.samples,
                 "sha256": done.digest,
             }
-            for dataset, done, lost in zip(self.data["datasets"], found, failed, strict=True)
+            for dataset, version, done, lost in zip(
+                self.data["datasets"], versions, found, failed, strict=True
+            )
         ]
+
+    def _describe_version(self, number: int) -> dict[str, Any]:
+        """The version, with how many of its assets are gone or have other captions by now. In the tenant's scope."""
+        named = self._version(number)
+        row = DatasetVersion.objects.filter(pk=named).first() if named else None
+        if row is None:
+            return {}
+        changed = dataset_versions.count_changed(row.id)
+        return {"version": {**dataset_versions.as_source(row), "changed": changed}}
 
     def recipe(self, base: Path, found: list[Extracted]) -> dict[str, Any]:
         """What `python -m ml.training run` reads."""
@@ -237,7 +267,11 @@ class TrainingAttempt:
             looking = jobs.held(self.claimed).cost_cpu_s
             found = {
                 "metrics": metrics,
-                "data": {**self.data, "held_out": done["held_out"][:MAX_HELD_OUT]},
+                "data": {
+                    **self.data,
+                    "held_out": done["held_out"][:MAX_HELD_OUT],
+                    "relevance": done.get("relevance", {}),
+                },
                 "curves": self.curves,
                 "cost": {
                     "cpu_s": round(looking + cpu_s, 1),

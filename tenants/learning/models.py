@@ -117,6 +117,27 @@ class GoldenAnswer(TenantModel):
         indexes = [models.Index(fields=["tenant", "asset"], name="golden_answer_by_asset")]
 
 
+class ResultLabel(TenantModel):
+    """What a member said of an asset as an answer to the words of a query: right, or wrong.
+
+    `key` is by what spellings of the words count as one (`result_labels.key_of`); `text` as the member wrote them.
+    """
+
+    key = models.CharField(max_length=64)
+    text = models.TextField()
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    right = models.BooleanField()
+    created_by = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "result_label"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "key", "asset", "created_by"], name="result_label_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "asset"], name="result_label_by_asset")]
+
+
 class Promotion(TenantModel):
     """A space on its way to serve searches: embedded beside the one that does, compared, and switched to."""
 

@@ -18,6 +18,7 @@ from itertools import groupby
 from django.db.models import Count, Func, IntegerField, Q, QuerySet, Sum
 
 from tenants.datasets.models import Asset
+from tenants.learning import dataset_versions
 from tenants.scope import tenant_scope
 
 PAGE = 1_000
@@ -34,26 +35,35 @@ class Picture:
     group: str
 
 
-def captioned(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySet[Asset]:
-    """Pictures with a caption that nobody holds back, in whatever state. In the tenant's scope.
+def captioned(
+    *dataset_ids: uuid.UUID | str, generated: bool = False, version: uuid.UUID | str | None = None
+) -> QuerySet[Asset]:
+    """Pictures with a caption that nobody holds back, in whatever state; with `version` those that it lists. In the
+    tenant's scope.
 
     Those that were made here from words only where `generated` asks for them: a model would learn what another one
     believes.
     """
     pictures = Asset.objects.filter(dataset_id__in=dataset_ids, modality=Asset.Modality.IMAGE)
+    if version is not None:
+        pictures = pictures.filter(pk__in=dataset_versions.lines_of(version).values("asset_id"))
     pictures = pictures if generated else pictures.filter(generation_id=None)
     return pictures.exclude(caption="", prompt="").exclude(moderation__in=Asset.HIDDEN)
 
 
-def usable(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySet[Asset]:
-    return captioned(*dataset_ids, generated=generated).filter(status=Asset.State.READY)
+def usable(
+    *dataset_ids: uuid.UUID | str, generated: bool = False, version: uuid.UUID | str | None = None
+) -> QuerySet[Asset]:
+    return captioned(*dataset_ids, generated=generated, version=version).filter(status=Asset.State.READY)
 
 
-def counts(dataset_ids: Iterable[uuid.UUID], *, generated: bool = False) -> Counter[uuid.UUID]:
+def counts(
+    dataset_ids: Iterable[uuid.UUID], *, generated: bool = False, version: uuid.UUID | None = None
+) -> Counter[uuid.UUID]:
     """Pairs of picture and caption by dataset, in one statement; 0 where there are none."""
     further = Func("more_captions", function="jsonb_array_length", output_field=IntegerField())
     rows = (
-        usable(*dataset_ids, generated=generated)
+        usable(*dataset_ids, generated=generated, version=version)
         .order_by()
         .values_list("dataset_id")
         .annotate(pairs=Count("id") + Sum(further))
@@ -61,13 +71,18 @@ def counts(dataset_ids: Iterable[uuid.UUID], *, generated: bool = False) -> Coun
     return Counter(dict(rows))
 
 
-def unreadable(dataset_id: uuid.UUID | str, *, generated: bool = False) -> int:
+def unreadable(
+    dataset_id: uuid.UUID | str, *, generated: bool = False, version: uuid.UUID | str | None = None
+) -> int:
     """Pictures with a caption that could not be decoded when they came in."""
-    return captioned(dataset_id, generated=generated).filter(status=Asset.State.FAILED).count()
+    return (
+        captioned(dataset_id, generated=generated, version=version).filter(status=Asset.State.FAILED).count()
+    )
 
 
 class Pairs:
-    """The pictures of a dataset as they stood at the asset `until` (None: now), in the order of their blobs."""
+    """The pictures of a dataset, or of a version of it, as they stood at the asset `until` (None: now), in the order of
+    their blobs."""
 
     def __init__(
         self,
@@ -77,9 +92,10 @@ class Pairs:
         group_by: str = "",
         until: str | None = None,
         generated: bool = False,
+        version: str | None = None,
     ) -> None:
         self.tenant_id, self.dataset_id, self.group_by = tenant_id, dataset_id, group_by
-        self.generated = generated
+        self.generated, self.version = generated, version
         with tenant_scope(tenant_id):
             last = self._usable().order_by("-id").values_list("id", flat=True).first()
         self.until = until or str(last or uuid.UUID(int=0))
@@ -102,7 +118,7 @@ class Pairs:
             behind = Q(blob_id=last.blob_id, id__gt=last.id) | Q(blob_id__gt=last.blob_id)
 
     def _usable(self) -> QuerySet[Asset]:
-        return usable(self.dataset_id, generated=self.generated)
+        return usable(self.dataset_id, generated=self.generated, version=self.version)
 
     def _page(self, behind: Q) -> list[Asset]:
         rows = self._usable().filter(behind, id__lte=self.until).select_related("blob")

@@ -234,7 +234,7 @@ def on_job_end(job: Job) -> None:
 def _resume(row: Promotion) -> None:
     others = Promotion.objects.filter(state__in=Promotion.UNDER_WAY).exclude(pk=row.pk)
     if others.exists() or row.space == model_routing.live():
-        raise Conflict(_("Another promotion has begun since; promote the model anew."))
+        raise Conflict(_("Another promotion has started since; promote the model again."))
     row.state, row.error, row.finished_at = State.EMBEDDING, None, None
     row.save()
     model_routing.begin_dual_write(row.space)

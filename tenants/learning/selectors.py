@@ -23,13 +23,18 @@ def list_models() -> QuerySet[LearntModel]:
     return LearntModel.objects.order_by("-id")
 
 
+def list_runs(*, stage: str, method: str) -> QuerySet[LearntModel]:
+    """Trainings of a kind that took epochs, newest first: those whose curves can be laid over each other."""
+    return list_models().filter(stage=stage, method=method, curves__1__isnull=False)
+
+
 def find_model(name: str) -> Named:
     """A model by its id, or a built-in space by its slug. Raises NotFound."""
     found: Named | None = by_slug(name)
     if found is None and (model_id := _id(name)) is not None:
         found = LearntModel.objects.filter(pk=model_id).first()
     if found is None:
-        raise NotFound(_("There is no such model."))
+        raise NotFound(_("This model does not exist."))
     return found
 
 
@@ -53,8 +58,10 @@ def _id(name: str) -> uuid.UUID | None:
 
 def public_name(space: str) -> str:
     """A space as the API names its model: a slug or an id."""
-    builtin = by_space(space)
-    return builtin.slug if builtin else space.removeprefix("cman-").removesuffix(":1")
+    learnt = space.removeprefix("cman-").removesuffix(":1")
+    # Every answer to a search names its model: what was fine-tuned is told from its name alone.
+    builtin = None if _id(learnt) else by_space(space)
+    return builtin.slug if builtin else learnt
 
 
 def newest_promotions(model_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Promotion]:
@@ -175,7 +182,7 @@ def get_golden(golden_id: uuid.UUID | None) -> GoldenQuery:
     """Raises NotFound."""
     row = GoldenQuery.objects.filter(pk=golden_id).first()  # None matches no row
     if row is None:
-        raise NotFound(_("There is no such golden query."))
+        raise NotFound(_("This golden query does not exist."))
     return row
 
 

@@ -12,16 +12,17 @@ from django.db import connection
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.accounts import quotas
-from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.models import Asset, Dataset, DatasetVersion
 from tenants.datasets.selectors import get_dataset
 from tenants.errors import Conflict, Invalid, NotReady, QuotaExceeded
 from tenants.events import webhooks
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.learning import pairs, selectors
+from tenants.learning import dataset_versions, pairs, selectors
 from tenants.learning.builtin import Builtin
 from tenants.learning.models import LearntModel, Promotion
 from tenants.names import check_name
@@ -56,33 +57,40 @@ def start_finetune(
     wanted: Settings | None = None,
     general_dataset_id: uuid.UUID | None = None,
     name: str = "",
+    version_id: uuid.UUID | None = None,
     actor: str = "",
 ) -> tuple[LearntModel, Job]:
     """Queue a training on a dataset's captioned pictures, from `base` (empty: what serves now).
 
-    Raises NotFound, Invalid for a dataset that has nothing to learn from and for a base whose text encoder `method`
-    cannot tune, NotReady for a dataset whose pictures are still being embedded and for a base without weights, Conflict
-    for a name that is taken, QuotaExceeded for more trainings at once than the plan allows.
+    With `version_id` on those that this version of the dataset lists. Raises NotFound, Invalid for a dataset that has
+    nothing to learn from and for a base whose text encoder `method` cannot tune, NotReady for a dataset whose pictures
+    are still being embedded, a version that is still being made and a base without weights, Conflict for a name that is
+    taken, QuotaExceeded for more trainings at once than the plan allows.
     """
     wanted = wanted or Settings()
     with tenant_scope(current_tenant_id()):
         lock()
         dataset = get_dataset(dataset_id)
+        version = dataset_versions.hold_version(dataset.id, version_id) if version_id else None
         general = _general(stage, general_dataset_id)
         start = _base(base)
         _require_tunable(start, method)
         require_weights(start)
         check_quota()
         row = LearntModel(name=_require_free_name(name), number=next_number(), stage=stage, method=method)
-        _require_pairs(dataset, wanted)
+        _require_pairs(dataset, version, wanted)
         row.base, row.parent = start.space, start if isinstance(start, LearntModel) else None
         row.settings, row.created_by = asdict(wanted), actor
         row.data = {"datasets": [_dataset_as_dict(one) for one in (dataset, *general)]}
-        row.estimate = estimate(dataset, general, wanted)
+        if version:
+            row.data["datasets"][0]["version"] = dataset_versions.as_source(version)
+        row.estimate = estimate(dataset, general, wanted, version)
         job = _enqueue(row)
         row.job_id = job.id
         row.save(force_insert=True)
         details = {"model": str(row.id), "dataset": str(dataset.id), "base": row.base, "stage": stage}
+        if version:
+            details["version"] = version.name
         record(actor=actor, verb="model.training_started", target=str(row.id), details=details)
         return row, job
 
@@ -106,17 +114,27 @@ def _general(stage: str, dataset_id: uuid.UUID | None) -> list[Dataset]:
     return [get_dataset(dataset_id)]
 
 
-def _require_pairs(dataset: Dataset, wanted: Settings) -> None:
+def _require_pairs(dataset: Dataset, version: DatasetVersion | None, wanted: Settings) -> None:
     """Raises Invalid, NotReady. How many are enough, the training says, which looks at them."""
-    if pairs.usable(dataset.id, generated=wanted.include_generated).exists():
+    generated, listed = wanted.include_generated, version.id if version else None
+    if pairs.usable(dataset.id, generated=generated, version=listed).exists():
         return
-    found = pairs.captioned(dataset.id, generated=wanted.include_generated)
+    found = pairs.captioned(dataset.id, generated=generated, version=listed)
     if waiting := found.filter(status=Asset.State.PENDING).count():
         raise NotReady(
             _(
                 "%(waiting)s pictures with a caption are still being embedded; start again once their jobs have ended."
             )
             % {"waiting": waiting}
+        )
+    if version:
+        raise Invalid(
+            _(
+                "There is nothing to learn from in the version %(name)s: none of its assets is a picture with a "
+                "caption."
+            )
+            % {"name": f"{version.name!r}"},
+            pointer="/version",
         )
     raise Invalid(
         _(
@@ -163,8 +181,8 @@ def _require_tunable(start: selectors.Named, method: str) -> None:
     if isinstance(first, Builtin) and not first.tunes:
         raise Invalid(
             _(
-                "%(model)s was added as it is and cannot be tuned. Choose another base, such as open-2; "
-                "it can be promoted by itself."
+                "%(model)s was added as it is and cannot be fine-tuned, only promoted. Choose "
+                "another base, such as open-2."
             )
             % {"model": selectors.public_name(start.space)},
             pointer="/base",
@@ -187,9 +205,12 @@ def check_quota(without: Job | None = None) -> None:
     under_way = others.exclude(pk=without.pk).count() if without else others.count()
     if under_way >= allowed:
         raise QuotaExceeded(
-            _(
+            ngettext(
+                "The plan allows %(allowed)s fine-tune at once, which is queued or running. "
+                "Wait for it, or cancel its job.",
                 "The plan allows %(allowed)s fine-tunes at once, and %(under_way)s are queued or running. "
-                "Wait for one of them, or cancel its job."
+                "Wait for one of them, or cancel its job.",
+                allowed,
             )
             % {"allowed": allowed, "under_way": under_way},
             resource="finetunes",
@@ -214,15 +235,21 @@ def next_number() -> int:
     return (LearntModel.objects.aggregate(last=Max("number"))["last"] or 0) + 1
 
 
-def _dataset_as_dict(dataset: Dataset) -> dict[str, str]:
+def _dataset_as_dict(dataset: Dataset) -> dict[str, object]:
     return {"id": str(dataset.id), "name": dataset.name}
 
 
-def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, object]:
+def estimate(
+    dataset: Dataset, general: list[Dataset], wanted: Settings, version: DatasetVersion | None = None
+) -> dict[str, object]:
     """What a training would take, before anything was looked at; the training itself knows better after some steps."""
-    ids = [one.id for one in (dataset, *general)]
+    others = [one.id for one in general]
+    ids = others if version else [dataset.id, *others]
     counted = pairs.counts(ids, generated=wanted.include_generated)
     known = sum(counted[one] for one in ids)
+    if version:
+        listed = pairs.counts([dataset.id], generated=wanted.include_generated, version=version.id)
+        known += listed[dataset.id]
     cpu_s = REST_CPU_S + known * (PICTURE_CPU_S + PAIR_CPU_S * wanted.epochs)
     return {"pairs": known, "cpu_s": round(cpu_s), "gpu_s": 0, "by": "counts"}
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import structs
 
+from tenants.datasets.models import DatasetVersion
 from tenants.datasets.shapes import Asset
 from tenants.jobs.shapes import Job
 from tenants.learning.models import ClassifierVersion, LearntModel, Promotion
@@ -47,7 +48,11 @@ class LearntModelShape(Shape, kw_only=True):
     method: Annotated[str | None, Choices(LearntModel.Method.values)]
     settings: JsonObject | None
     data: Annotated[
-        JsonObject | None, Doc("Datasets, counts, splits, and `quality`, the report before training.")
+        JsonObject | None,
+        Doc(
+            "Datasets, counts, splits, `quality`, the report before training, and `relevance`, whether the base's "
+            "chances were carried over to this model (`state`: `carried`, `same` or `none`, with a `reason`)."
+        ),
     ]
     metrics: Annotated[
         JsonObject | None, Doc("On the test split, beside the parent's and the traditional methods'.")
@@ -69,6 +74,66 @@ class LearntModelShape(Shape, kw_only=True):
 
 class LearntModelWithCurves(LearntModelShape, kw_only=True):
     curves: Maybe[Annotated[list[JsonObject], Doc("Also while it is being trained.")]] = UNSET
+
+
+class NamedModel(Shape, kw_only=True):
+    id: str
+    name: str
+
+
+class DatasetVersionShape(Shape, kw_only=True):
+    id: str
+    dataset: str
+    name: str
+    note: str
+    state: Annotated[
+        str,
+        Choices(DatasetVersion.State.values),
+        Doc("`ready` once its list is written; it never changes then."),
+    ]
+    made_from: Annotated[
+        JsonObject,
+        Doc(
+            "`status`, `modality`, `tag` and `filter` that it was made from, or how many `assets` were named; empty: "
+            "the whole dataset."
+        ),
+    ]
+    assets: Annotated[int, Doc("As it was made; `gone` of them have been erased since.")]
+    kinds: Annotated[JsonObject, Doc("How many of each modality, as it was made.")]
+    gone: int
+    digest: Annotated[
+        str | None,
+        Doc(
+            "The SHA-256 of the sorted digests of its assets, each the SHA-256 of content and captions: the same "
+            "digest means the same content and captions. Null until it is made."
+        ),
+    ]
+    models: Maybe[
+        Annotated[
+            list[NamedModel],
+            Doc("Which learnt from it, or are learning, the newest 50; of one version alone."),
+        ]
+    ] = UNSET
+    job: Annotated[str | None, Doc("That makes it, where it is large.")]
+    created_by: str
+    created_at: dt.datetime
+
+
+class DatasetVersionMade(Shape, kw_only=True):
+    version: DatasetVersionShape
+    job: Annotated[Job | None, Doc("Null where the version is ready.")]
+
+
+class DatasetVersionComparison(Shape, kw_only=True):
+    version: str
+    before: Annotated[str, Doc("The version that it is compared with.")]
+    added: Annotated[int, Doc("Assets that this version lists and `before` does not.")]
+    removed: Annotated[int, Doc("Assets that `before` lists and this version does not.")]
+    changed: Annotated[int, Doc("Assets in both whose captions differed.")]
+    same: int
+    alike: Annotated[bool, Doc("Whether both had the same digest when they were made.")]
+    results: Annotated[list[Asset], Doc("A page of the assets that `change` asks for, as they are now.")]
+    next: str | None
 
 
 class FinetuneAccepted(Shape, kw_only=True):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from django.utils import timezone
+
+from tenants.jobs.models import Job
 from tenants.learning.trainer import Event
+
+if TYPE_CHECKING:
+    from tenants.learning.models import LearntModel
 
 #: Of the progress bar: pictures that were looked at, and trained; the rest is for judging and keeping.
 LOOKED, TRAINED, STEPS = 60, 98, 100
 REPORT_S = 1.0
+#: Epochs of late that tell how long the rest takes.
+RECENT = 5
 #: Points of a curve and warnings that are kept.
 MAX_POINTS, MAX_WARNINGS = 1_000, 50
 
@@ -84,3 +93,53 @@ def _position(point: dict[str, Any]) -> tuple[bool, int]:
 def thinned(points: list[dict[str, object]]) -> list[dict[str, object]]:
     """Every second point of a curve that has become too long; the last one always."""
     return points if len(points) <= MAX_POINTS else [*points[:-1:2], points[-1]]
+
+
+# --- How long it still takes -----------------------------------------------------------------------------
+
+
+def time_left_s(model: LearntModel, job: Job) -> float | None:
+    """Seconds that the epochs of a training still take at most, by how long its last ones took, or the steps that were
+    tried; None before either is known, when they are over, and while nobody works at it."""
+    if job.state != Job.State.RUNNING or job.lease_until is None or job.lease_until < timezone.now():
+        return None
+    sizes, epochs = _items(model), model.settings.get("epochs")
+    if not sizes or not isinstance(epochs, int) or not LOOKED <= job.progress_done < TRAINED:
+        return None
+    total = epochs * sum(sizes.values())
+    if (pace := _seconds_an_item(model, sizes, total)) is None:
+        return None
+    told = (job.progress_done - LOOKED) / (TRAINED - LOOKED) * total
+    return max(0.0, total - max(told, _seen(model, sizes, epochs))) * pace
+
+
+def _items(model: LearntModel) -> dict[str, int]:
+    """Pairs that an epoch goes through, by phase in their order; empty before they were counted."""
+    phases = ("general", "domain") if model.stage == model.Stage.FULL else ("adapt",)
+    found = {phase: _train_split(model.data.get("quality", {}).get(phase)) for phase in phases}
+    return found if all(found.values()) else {}
+
+
+def _train_split(quality: Any) -> int:
+    splits = quality.get("splits") if isinstance(quality, dict) else None
+    return int(splits.get("train", 0)) if isinstance(splits, dict) else 0
+
+
+def _seen(model: LearntModel, sizes: dict[str, int], epochs: int) -> int:
+    """Items behind the last point. A phase that stopped early counts whole: what is left of it is not done."""
+    if not model.curves or (last := model.curves[-1]).get("phase") not in sizes:
+        return 0
+    before = list(sizes)[: list(sizes).index(last["phase"])]
+    return epochs * sum(sizes[one] for one in before) + int(last.get("epoch", 0)) * sizes[last["phase"]]
+
+
+def _seconds_an_item(model: LearntModel, sizes: dict[str, int], total: int) -> float | None:
+    took = [
+        one["wall_s"] / sizes[one["phase"]]
+        for one in model.curves
+        if one.get("epoch") and one.get("phase") in sizes and one.get("wall_s")
+    ]
+    if took:
+        return statistics.median(took[-RECENT:])
+    steps, step_s = model.estimate.get("steps"), model.estimate.get("step_s")
+    return steps * step_s / total if steps and step_s else None

@@ -43,6 +43,11 @@ class AuditRequest(TenantModel):
         indexes = [
             models.Index(fields=["tenant", "asset"], name="audit_request_by_asset"),
             models.Index(fields=["tenant", "blob"], name="audit_request_by_blob"),
+            models.Index(
+                fields=["tenant", "subject", "-id"],
+                condition=~models.Q(subject=""),
+                name="audit_request_by_subject",
+            ),
         ]
 
 
@@ -346,12 +351,16 @@ class Appeal(TenantModel):
     created_by = models.CharField(max_length=100, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
     decided_at = models.DateTimeField(null=True, blank=True)
+    # When who appealed has read the answer in the console; until then their first page tells of it.
+    seen_at = models.DateTimeField(null=True, blank=True)
 
     class Meta(TenantModel.Meta):
         db_table = "appeal"
         indexes = [
             models.Index(fields=["tenant", "audit"], name="appeal_by_audit"),
             models.Index(fields=["tenant", "asset"], name="appeal_by_asset"),
+            models.Index(fields=["tenant", "state", "-id"], name="appeal_by_state"),
+            models.Index(fields=["tenant", "created_by", "-id"], name="appeal_by_author"),
         ]
 
 
@@ -397,7 +406,7 @@ class Record(TenantModel):
         indexes = [models.Index(fields=["tenant", "audit", "sequence"], name="moderation_record_by_audit")]
 
 
-class Seal(TenantModel):
+class SealRow(TenantModel):
     """Lines `first` to `last`, and the digest of them and of the seal before: changing one line breaks the chain."""
 
     first = models.PositiveBigIntegerField()
@@ -406,10 +415,90 @@ class Seal(TenantModel):
     previous = models.CharField(max_length=64, blank=True, default="")
     # Part of what is digested, so written by hand.
     created_at = models.DateTimeField()
+    # Ed25519 in base64, and which key it is of (`record.signatures`); empty in seals of releases before 0.3.
+    signature = models.CharField(max_length=88, blank=True, default="", db_default="")
+    key_id = models.CharField(max_length=16, blank=True, default="", db_default="")
+
+    class Meta(TenantModel.Meta):
+        abstract = True
+
+
+class Seal(SealRow):
+    """Over lines of the record of decisions."""
 
     class Meta(TenantModel.Meta):
         db_table = "moderation_seal"
         constraints = [models.UniqueConstraint(fields=["tenant", "first"], name="moderation_seal_once")]
+
+
+class LogSeal(SealRow):
+    """Over lines of the audit log (`tenants.events.models.AuditLogLine`)."""
+
+    class Meta(TenantModel.Meta):
+        db_table = "audit_log_seal"
+        constraints = [models.UniqueConstraint(fields=["tenant", "first"], name="audit_log_seal_once")]
+
+
+class Checkpoint(models.Model):
+    """The newest seals of all tenants at a moment, chained and signed: what is kept outside (global).
+
+    Append-only for the application's role. Why all tenants in one: docs/adr/0063-the-record-is-anchored-outside.md.
+    """
+
+    number = models.PositiveBigIntegerField(primary_key=True)
+    # SHA-256 of `record.checkpoints.canonical`, and that of the checkpoint before.
+    digest = models.CharField(max_length=64)
+    previous = models.CharField(max_length=64, blank=True, default="")
+    # Where it was to be kept, as configured when it was made.
+    places = models.JSONField(default=list)
+    signature = models.CharField(max_length=88)
+    key_id = models.CharField(max_length=16)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "record_checkpoint"
+
+
+class CheckpointHead(models.Model):
+    """The newest seal of one chain of one tenant in a checkpoint (global; it outlives the tenant, as a random id)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.CASCADE, related_name="heads")
+    of_tenant = models.UUIDField()
+    chain = models.CharField(max_length=6)
+    last = models.PositiveBigIntegerField()
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        db_table = "record_checkpoint_head"
+        indexes = [
+            models.Index(fields=["of_tenant", "chain", "-checkpoint"], name="record_checkpoint_of_tenant")
+        ]
+
+
+class Anchor(models.Model):
+    """A checkpoint on its way to a place outside, or there (global, an outbox)."""
+
+    class Place(models.TextChoices):
+        BUCKET = "bucket"
+        TIME_STAMP = "tsa"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.CASCADE, related_name="anchors")
+    place = models.CharField(max_length=6, choices=Place.choices)
+    tries = models.PositiveIntegerField(default=0)
+    # When it is tried next; None once it is there.
+    due_at = models.DateTimeField(null=True, blank=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+    # Why the last try failed.
+    error = models.CharField(max_length=300, blank=True, default="")
+    # Of the time stamp authority: the whole response (RFC 3161, section 2.4.2).
+    token = models.BinaryField(null=True, blank=True)
+
+    class Meta:
+        db_table = "record_anchor"
+        constraints = [models.UniqueConstraint(fields=["checkpoint", "place"], name="record_anchor_once")]
+        indexes = [models.Index(fields=["due_at"], name="record_anchor_due")]
 
 
 class RecordClock(TenantModel):

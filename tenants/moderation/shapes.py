@@ -12,7 +12,8 @@ from msgspec import Meta
 from ml.auditing import ESTIMATES, VERDICTS
 from tenants.jobs.shapes import Job
 from tenants.moderation import models
-from tenants.moderation.models import Algorithm, PolicyActivation, Stance
+from tenants.moderation.models import Algorithm, Anchor, PolicyActivation, Stance
+from tenants.moderation.record.chains import CHAINS
 from tenants.moderation.rules import document as policy_document
 from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Page, Shape
 
@@ -98,6 +99,15 @@ class Audit(AuditLine, kw_only=True):
     detectors: Maybe[list[Annotated[JsonObject, AuditDetector]]] = UNSET
     could_not_look: Maybe[list[str]] = UNSET
     strikes: Maybe[int] = UNSET
+    document: Maybe[
+        Annotated[
+            JsonObject,
+            Doc(
+                "Of a document `format`, `title`, `pages`, `findings`, and whether there is any `hidden_text`, "
+                "`active_content`, `text_by_ocr` or `not_read`."
+            ),
+        ]
+    ] = UNSET
     classifier: Maybe[
         Annotated[
             JsonObject, Doc("What the workspace's own say, by name: `state`, `probability`, `version`.")
@@ -107,6 +117,35 @@ class Audit(AuditLine, kw_only=True):
         Annotated[JsonObject, Doc("Ids of pictures by name: `/audits/{id}/pictures/{picture}`.")]
     ] = UNSET
     generation: Maybe[Annotated[str, Doc("Of your workspace, that the watermark names.")]] = UNSET
+    appealable_until: Maybe[
+        Annotated[dt.date, Doc("The last day (UTC) of appeals, where the policy sets `appeal_days`.")]
+    ] = UNSET
+
+
+class AuditProof(Shape, kw_only=True):
+    """Why a policy's rules over facts concluded what its conditions read. A part of the evidence, and goes with it."""
+
+    audit: str
+    rules: Annotated[str, Doc("The rules over facts of the policy's version.")]
+    evidence_digest: Annotated[str, Doc("SHA-256 of the evidence, the proof in it; the record seals it.")]
+    proof: Annotated[
+        JsonObject | None,
+        Doc(
+            "All facts that were told (`facts`, with `digest`) and what was examined; each that follows (`derived`) "
+            "with rule, line, confidence and the facts it rests on. Null where nothing could be concluded."
+        ),
+    ]
+    read: Annotated[JsonObject, Doc("Of each rule of the policy that fired, which conclusions it reads.")]
+    otherwise: Annotated[
+        JsonObject | None,
+        Doc("`changes`: the smallest ones after which the policy decides otherwise; `decision` after them."),
+    ]
+    error: Annotated[str | None, Doc("Why nothing could be concluded.")]
+    sentences: Annotated[list[str], Doc("The same in words.")]
+    mismatch: Annotated[
+        str | None,
+        Doc("What does not fit when the proof is replayed, by code that did not make it; null else."),
+    ]
 
 
 class AuditPage(Shape, kw_only=True):
@@ -289,6 +328,8 @@ class Appeal(Shape, kw_only=True):
     created_by: str
     created_at: dt.datetime
     decided_at: dt.datetime | None
+    decided_by: Annotated[str | None, Doc("Null while it is open.")]
+    answer: Annotated[str | None, Doc("What the person who decided said; null while it is open.")]
 
 
 class AppealDecided(Appeal, kw_only=True):
@@ -311,15 +352,27 @@ class RecordLine(Shape, kw_only=True):
 
 class RecordBroken(Shape, kw_only=True):
     kind: Annotated[
-        str, Choices(("changed-line", "missing-line", "changed-seal", "missing-seal", "changed-clock"))
+        str,
+        Choices(
+            (
+                *("changed-line", "missing-line", "added-line", "changed-seal", "missing-seal"),
+                *("unsigned-seal", "forged-seal", "changed-clock"),
+            )
+        ),
     ]
     first: int
     last: int
     detail: str
 
 
+class RecordFault(Shape, kw_only=True):
+    kind: str
+    detail: str
+
+
 class RecordReport(Shape, kw_only=True):
     ok: bool
+    chain: Annotated[str, Choices(tuple(CHAINS))]
     lines: int
     seals: int
     unsealed: Annotated[int, Doc("Lines that no seal covers yet.")]
@@ -328,6 +381,34 @@ class RecordReport(Shape, kw_only=True):
     broken: RecordBroken | None
     known: Annotated[bool | None, Doc("Whether the digest `known` is in the chain.")]
     next: Annotated[int | None, Doc("Where to go on with `first`.")]
+    signed: Annotated[int, Doc("Seals with a signature.")]
+    rewritten: Annotated[int, Doc("Lines of the audit log from whose events a person was erased.")]
+    outside: Annotated[
+        list[RecordFault],
+        Doc("What does not fit what is kept outside; looked at when `next` is null."),
+    ]
+
+
+class RecordKey(Shape, kw_only=True):
+    id: Annotated[str, Doc("The first 16 hexadecimal digits of the SHA-256 of the raw key.")]
+    public_key: Annotated[str, Doc("Ed25519, as PEM (SubjectPublicKeyInfo).")]
+    since: dt.datetime
+    until: Annotated[dt.datetime | None, Doc("Null for the key that signs now.")]
+
+
+class RecordPlace(Shape, kw_only=True):
+    place: Annotated[str, Choices(Anchor.Place.values)]
+    arrived: Annotated[int, Doc("Checkpoints that are there.")]
+    newest: Annotated[int | None, Doc("The number of the newest one.")]
+    newest_at: dt.datetime | None
+    waiting: int
+    waiting_since: dt.datetime | None
+    error: Annotated[str, Doc("Why the last try failed; empty where none did.")]
+
+
+class RecordAnchors(Shape, kw_only=True):
+    keys: list[RecordKey]
+    places: list[RecordPlace]
 
 
 MODES = PolicyActivation.Mode.values
@@ -371,7 +452,9 @@ class PolicyDocument(Shape, kw_only=True):
     second_opinion: float
     sla_hours: Mapping[str, float]
     strikes: Mapping[str, int]
+    appeal_days: Maybe[int] = UNSET
     recalibrate: Maybe[JsonObject] = UNSET
+    facts_rules: Maybe[str] = UNSET
 
 
 class PolicyVersion(Shape, kw_only=True):

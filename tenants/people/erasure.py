@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import uuid
 
 from django.apps import apps
 from django.db.models import CharField, Field, Model, Q, QuerySet, TextField
@@ -24,6 +25,7 @@ from tenants.accounts.models import (
 from tenants.accounts.operators import label_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict
+from tenants.events import log_lines
 from tenants.events.models import AuditEvent, IdempotentAnswer
 from tenants.people.members import end_membership, owns_alone
 from tenants.scope import TenantModel, operator_scope, tenant_scope
@@ -56,7 +58,7 @@ def _refuse_last_owner(user: User) -> None:
     if alone := owns_alone(user):
         names = ", ".join(alone)
         raise Conflict(
-            _("The only owner of %(names)s cannot be erased. Make somebody else an owner first.")
+            _("The only owner of %(names)s cannot be erased. Make someone else an owner first.")
             % {"names": names}
         )
     for member in Membership.objects.filter(user=user, role="owner"):
@@ -69,11 +71,13 @@ def erase_everywhere(user: User) -> dict[str, int]:
     mine = Q(email=user.email) | Q(invited_by=user)
     counts = {
         "session": sessions.end_sessions(user=user),
+        "passkey": Passkey.objects.filter(user=user).delete()[0],
         "second_factor": SecondFactor.objects.filter(user=user).delete()[0],
         "passkey": Passkey.objects.filter(user=user).delete()[0],
         "sign_on_identity": SignOnIdentity.objects.filter(user=user).delete()[0],
         "recovery_code": RecoveryCode.objects.filter(user=user).delete()[0],
         "invitation": Invitation.objects.filter(mine).delete()[0],
+        "sign_up": SignUp.objects.filter(email=user.email).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
         "audit_event": _rename(user, pseudonym),
         # What the API answered to whoever invited them is kept for a day, to be given again.
@@ -112,14 +116,17 @@ def _rename(user: User, pseudonym: str) -> int:
     names = {*labels, user.email, user.name} - {""}
     by_details = Q(text__icontains=user.email) | Q(text__contains=str(user.pk))
     rows = AuditEvent.objects.annotate(text=Cast("details", TextField()))
-    changed = 0
+    changed: list[uuid.UUID] = []
     for row in rows.filter(Q(actor__in=labels) | Q(target=str(user.pk)) | by_details).iterator():
         row.actor = pseudonym if row.actor in names else row.actor
         row.target = pseudonym if row.target in names else row.target
         row.details = _without(row.details, names, pseudonym)
+        if "address" in row.details:
+            row.details = {**row.details, "address": ""}
         row.save(update_fields=["actor", "target", "details"])
-        changed += 1
-    return changed
+        changed.append(row.pk)
+    log_lines.note_erasure(changed)
+    return len(changed)
 
 
 def _without(value: object, names: set[str], pseudonym: str) -> object:

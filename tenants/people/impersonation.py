@@ -39,7 +39,7 @@ def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str,
         raise Invalid(_("Choose whether to look only, or also to change."), pointer="/access")
     reason, tenant = checked_reason(reason), locked(slug)
     if not user.is_staff or not flags.enabled(flags.ACTING, tenant.id):
-        raise NotAllowed(_("Nobody may act as this tenant."))
+        raise NotAllowed(_("No one may act as this tenant."))
     if tenant.state != Tenant.State.ACTIVE:
         raise Conflict(_("This tenant is suspended. Resume it first."))
     approved = approvals.check(tenant, by, access)

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from tenants.accounts import links, mail, passwords
+from tenants.accounts import links, mail, names, passwords
 from tenants.accounts.models import Acting, Invitation, Membership, Tenant, User
 from tenants.accounts.permissions import Actor, may_manage
 from tenants.accounts.roles import is_known
@@ -35,6 +35,7 @@ from tenants.scope import Narrowing, current_tenant_id, tenant_scope
 LIFETIME = dt.timedelta(days=7)
 MAX_OPEN = 500
 MAX_EMAIL = 254
+MAX_NAME = 150
 OVER = gettext_noop("This invitation is no longer valid. Ask whoever invited you for another.")
 OUTLIVED = gettext_noop(
     "This invitation ended when the operator who made it left the workspace. "
@@ -68,7 +69,7 @@ def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
     """An open invitation of the active tenant. Raises NotFound."""
     found = list_invitations().filter(pk=invitation_id).first() if invitation_id else None
     if found is None:
-        raise NotFound(_("There is no such invitation."))
+        raise NotFound(_("This invitation does not exist."))
     return found
 
 
@@ -187,7 +188,7 @@ def mail_invitation(invitation_id: uuid.UUID) -> None:
     inviter = invitation.invited_by
     mail.send_invitation(
         email=invitation.email,
-        inviter=(inviter.name or inviter.email) if inviter else "The administration",
+        inviter=(inviter.name or inviter.email) if inviter else "",
         workspace=invitation.tenant.name,
         until=invitation.expires_at,
         link=links.link(links.INVITATION, token),
@@ -224,7 +225,7 @@ def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Inv
         invitation = _locked_invitation(digest)
         try:
             with transaction.atomic():
-                user = User.objects.create(email=invitation.email, name=name.strip(), password=hashed)
+                user = User.objects.create(email=invitation.email, name=name, password=hashed)
         except IntegrityError as error:
             raise Conflict(_(NOT_NEW)) from error
         _join(invitation, user)

@@ -59,7 +59,7 @@ def get_member(user_id: uuid.UUID | None) -> Membership:
     rows = Membership.objects.select_related("user", "user__second_factor")
     member = rows.filter(tenant=current_tenant_id(), user=user_id).first()
     if member is None:
-        raise NotFound(_("There is no such member."))
+        raise NotFound(_("This member does not exist."))
     return member
 
 
@@ -72,7 +72,7 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
         member, before = _reach(actor, user_id)
         check_role(role)
         if not may_manage(role_now(actor), role):
-            raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
+            raise NotAllowed(_("Your role cannot make someone %(role)s.") % {"role": role})
         if before == role:
             return member
         if before == "owner":

@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, ProtectedError, QuerySet
 from django.utils.translation import gettext as _
 
+from tenants.accounts import trials
 from tenants.accounts.models import METADATA, RATE, RESOURCES, Plan
 from tenants.accounts.operators import Operator, record_act
 from tenants.accounts.services import SLUG
@@ -25,18 +26,25 @@ def get_plan(slug: str) -> Plan:
     """Raises NotFound."""
     plan = Plan.objects.filter(slug=slug).first()
     if plan is None:
-        raise NotFound(_("There is no such plan."))
+        raise NotFound(_("This plan does not exist."))
     return plan
 
 
 @transaction.atomic
 def create_plan(
-    *, by: Operator, slug: str, name: str, limits: Mapping[str, float], rate_per_minute: int | None
+    *,
+    by: Operator,
+    slug: str,
+    name: str,
+    limits: Mapping[str, float],
+    rate_per_minute: int | None,
+    trial_days: int | None = None,
+    offered: bool = False,
 ) -> Plan:
     """Raises Invalid, Conflict for a slug that is taken."""
     if not SLUG.fullmatch(slug):
         raise Invalid(_("A slug has 1 to 50 small letters, digits and inner hyphens."), pointer="/slug")
-    fields = _checked(name, limits, rate_per_minute)
+    fields = {**_checked(name, limits, rate_per_minute, trial_days), "offered": offered}
     try:
         with transaction.atomic():
             plan = Plan.objects.create(slug=slug, **fields)
@@ -48,14 +56,21 @@ def create_plan(
 
 @transaction.atomic
 def change_plan(
-    *, by: Operator, slug: str, name: str, limits: Mapping[str, float], rate_per_minute: int | None
+    *,
+    by: Operator,
+    slug: str,
+    name: str,
+    limits: Mapping[str, float],
+    rate_per_minute: int | None,
+    trial_days: int | None = None,
+    offered: bool = False,
 ) -> Plan:
-    """Raises NotFound, Invalid."""
+    """Raises NotFound, Invalid. Other days of a trial hold for tenants that come to it from now on."""
     plan = Plan.objects.select_for_update().filter(slug=slug).first()
     if plan is None:
-        raise NotFound(_("There is no such plan."))
-    fields = _checked(name, limits, rate_per_minute)
-    before = {"name": plan.name, "limits": plan.limits, RATE: plan.rate_per_minute}
+        raise NotFound(_("This plan does not exist."))
+    fields = {**_checked(name, limits, rate_per_minute, trial_days), "offered": offered}
+    before = {name: getattr(plan, name) for name in fields}
     for field, value in fields.items():
         setattr(plan, field, value)
     plan.save()
@@ -75,7 +90,7 @@ def delete_plan(*, by: Operator, slug: str) -> None:
     record_act(by=by, verb="plan.deleted", target=slug)
 
 
-def _checked(name: str, limits: Mapping[str, float], rate: int | None) -> dict:
+def _checked(name: str, limits: Mapping[str, float], rate: int | None, trial_days: int | None) -> dict:
     if not 0 < len(name) <= 100:
         raise Invalid(_("A name has 1 to 100 characters."), pointer="/name")
     check_name(name)
@@ -83,4 +98,6 @@ def _checked(name: str, limits: Mapping[str, float], rate: int | None) -> dict:
     if unknown := sorted(set(limits) - set(known)):
         raise Invalid(_("Choose from %(names)s.") % {"names": ", ".join(known)}, pointer=f"/{unknown[0]}")
     checked_ceilings({**limits, RATE: rate})
-    return {"name": name, "limits": dict(limits), "rate_per_minute": rate}
+    if trial_days is not None and not 1 <= trial_days <= trials.MAX_DAYS:
+        raise Invalid(_("Choose 1 to %(most)s days.") % {"most": trials.MAX_DAYS}, pointer="/trial_days")
+    return {"name": name, "limits": dict(limits), "rate_per_minute": rate, "trial_days": trial_days}

@@ -5,6 +5,7 @@ Every act is in the operators' log and, under the operator's name, in the tenant
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -14,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tenants.accounts import keys, services
+from tenants.accounts import keys, names, services, trials
 from tenants.accounts.models import METADATA, RATE, RESOURCES, Acting, KeyDigest, Plan, Tenant
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.accounts.permissions import Actor
@@ -37,6 +38,7 @@ def open_tenant(
     """A new tenant and the invitation of its first owner. Raises Invalid, Conflict for a slug that is taken."""
     if not 0 < len(name) <= MAX_NAME:
         raise Invalid(_("A name has 1 to %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
+    name = names.check_name(name, "/name", MAX_NAME)
     tenant = services.create_tenant(slug=slug, name=name, plan=plan)
     with tenant_scope(tenant.id):
         record(actor=label, verb="tenant.opened", details={"plan": plan})
@@ -113,12 +115,36 @@ def change_plan(*, by: Operator, label: str, slug: str, plan: str) -> Tenant:
     """Put a tenant on another plan, from its next request on. Raises NotFound, Invalid for an unknown plan."""
     tenant = locked(slug)
     if not Plan.objects.filter(slug=plan).exists():
-        raise Invalid(_("There is no such plan."), pointer="/plan")
+        raise Invalid(_("This plan does not exist."), pointer="/plan")
     details = {"from": tenant.plan_id, "to": plan}
-    tenant.plan_id = plan
-    tenant.save(update_fields=["plan"])
+    put_on_plan(tenant, Plan.objects.get(slug=plan))
     _log_change(by, label, tenant, "tenant.plan_changed", details)
     return tenant
+
+
+def put_on_plan(tenant: Tenant, plan: Plan) -> None:
+    """A trial begins anew with the day on which a tenant comes to its plan, and ends with leaving it."""
+    if tenant.plan_id != plan.slug:
+        tenant.plan, tenant.trial_ends_at = plan, trials.end_for(plan)
+        tenant.save(update_fields=["plan", "trial_ends_at"])
+
+
+@transaction.atomic
+def set_trial_end(*, by: Operator, label: str, slug: str, days: int | None) -> Tenant:
+    """Let the trial end so many days from now, or never (None). Raises NotFound, Invalid."""
+    if days is not None and not 0 <= days <= trials.MAX_DAYS:
+        raise Invalid(_("Choose 0 to %(most)s days.") % {"most": trials.MAX_DAYS}, pointer="/days")
+    tenant = locked(slug)
+    before = tenant.trial_ends_at
+    tenant.trial_ends_at = None if days is None else timezone.now() + dt.timedelta(days=days)
+    tenant.save(update_fields=["trial_ends_at"])
+    details = {"from": _format_day(before), "to": _format_day(tenant.trial_ends_at)}
+    _log_change(by, label, tenant, "tenant.trial_changed", details)
+    return tenant
+
+
+def _format_day(at: dt.datetime | None) -> str:
+    return "–" if at is None else at.isoformat(timespec="seconds")
 
 
 @transaction.atomic
@@ -168,7 +194,7 @@ def locked(slug: str) -> Tenant:
     rows = Tenant.objects.select_related("plan").select_for_update(of=("self",), no_key=True)
     tenant = rows.filter(slug=slug).first()
     if tenant is None:
-        raise NotFound(_("There is no such tenant."))
+        raise NotFound(_("This tenant does not exist."))
     return tenant
 
 

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from tenants.retrieval.types import MODALITIES as MODALITIES
     from tenants.retrieval.types import Hit as Hit
     from tenants.retrieval.types import Query as Query
+    from tenants.retrieval.types import QueryPart as QueryPart
 
 __all__ = [
     "MODALITIES",
     "Answer",
     "Hit",
     "Query",
+    "QueryPart",
     "search",
 ]
 
@@ -33,6 +35,7 @@ _FROM = {
     "Hit": "tenants.retrieval.types:Hit",
     "MODALITIES": "tenants.retrieval.types:MODALITIES",
     "Query": "tenants.retrieval.types:Query",
+    "QueryPart": "tenants.retrieval.types:QueryPart",
     "search": "tenants.retrieval.query.searcher:search",
 }
 

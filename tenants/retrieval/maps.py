@@ -19,14 +19,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ml.projection.embed import POINTS, VECTORS
+from ml.projection.embed import GROUPED, POINTS
+from ml.projection.topics import GROUP
 from tenants.accounts import flags
 from tenants.datasets import storage
 from tenants.datasets.metadata import check_text
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_datasets
 from tenants.datasets.services import may_remove_files
-from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, NotReady, room_on_disk
+from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, NotReady
 from tenants.events.services import record
 from tenants.jobs import job_log, processes
 from tenants.jobs import services as jobs
@@ -34,7 +35,7 @@ from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.names import check_name
 from tenants.retrieval import model_routing
-from tenants.retrieval.map_points import Read, packed, path_of, read_vectors, wanted_of
+from tenants.retrieval.map_points import GROUPS, Read, packed, path_of, read_into, wanted_of
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -103,7 +104,7 @@ def _check(name: str, method: str, dataset_ids: Sequence[uuid.UUID], modality: s
         )
     if modality and modality not in Asset.Modality.values:
         raise Invalid(
-            _("There is no modality %(modality)s.") % {"modality": f"{modality!r}"}, pointer="/modality"
+            _("Unknown modality %(modality)s.") % {"modality": f"{modality!r}"}, pointer="/modality"
         )
     if not FEWEST_NEIGHBOURS <= params.neighbours <= MOST_NEIGHBOURS:
         raise Invalid(
@@ -137,7 +138,7 @@ def _free_name() -> str:
 
 def _enqueue(row: EmbeddingMap) -> Job:
     if not flags.enabled(FLAG, current_tenant_id()):
-        raise NotAllowed(_("Maps by UMAP are turned off for this workspace. Maps by PCA are there at once."))
+        raise NotAllowed(_("UMAP maps are turned off for this workspace. PCA maps are available instantly."))
     if Job.objects.filter(jobs.UNFINISHED, kind=JOB).count() >= MOST_AT_ONCE:
         raise Conflict(
             _("%(most_at_once)s maps are being drawn already. Wait for one of them, or cancel its job.")
@@ -157,7 +158,8 @@ def delete_map(*, map_id: uuid.UUID, actor: str = "") -> None:
         record(actor=actor, verb="map.deleted", target=str(row.id))
         # While a backup is made upkeep does this later.
         if may_remove_files():
-            storage.drop(path_of(current_tenant_id(), row.id))
+            for end in ("", GROUPS):
+                storage.drop(f"{path_of(current_tenant_id(), row.id)}{end}")
 
 
 # --- Reading ---------------------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ def get_map(map_id: uuid.UUID | None) -> EmbeddingMap:
     """Raises NotFound."""
     row = EmbeddingMap.objects.filter(pk=map_id).first()  # None matches no row
     if row is None:
-        raise NotFound(_("There is no such map."))
+        raise NotFound(_("This map does not exist."))
     return row
 
 
@@ -210,6 +212,8 @@ STAGES = {
     "compiling": "Compiling; the next map on this machine begins sooner.",
     "neighbours": "Looking for the nearest neighbours of each asset.",
     "placing": "Placing the points.",
+    "joining": "Placing the others among them.",
+    "grouping": "Looking for topics and outliers.",
     "judging": "Counting how many neighbours stayed near.",
 }
 # The process may wait for a processor as long as it may compute, and some more.
@@ -236,15 +240,13 @@ def project_map(claimed: jobs.Claim) -> None:
     folder = Path(tempfile.mkdtemp(dir=settings.SPOOL_DIR, prefix="map-"))
     begun = time.thread_time()
     try:
-        with room_on_disk():
-            with tenant_scope(claimed.tenant_id):
-                taken = read_vectors(wanted_of(row))
-            taken.vectors.tofile(folder / VECTORS)
+        taken = read_into(folder, claimed.tenant_id, wanted_of(row))
         job_log.write(claimed, f"Took {len(taken.ids):,} of {taken.total:,} assets.")
         # Of no vectors at all any number will do.
         last, cpu_s = _drawn(claimed, row, folder, taken.vectors.shape[1] or 2)
         places = np.fromfile(folder / POINTS, "<f4").reshape(-1, 2)
-        _keep(claimed, row, taken, places, last, cpu_s + time.thread_time() - begun)
+        groups = np.fromfile(folder / GROUPED, GROUP)
+        _keep(claimed, row, taken, places, groups, last, cpu_s + time.thread_time() - begun)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -316,19 +318,23 @@ def _keep(
     row: EmbeddingMap,
     taken: Read,
     places: np.ndarray,
+    groups: np.ndarray,
     last: dict[str, Any],
     cpu_s: float,
 ) -> None:
     path = path_of(claimed.tenant_id, row.id)
-    # What an earlier attempt stored may be as long and yet another.
-    storage.drop(path)
-    storage.put(path, packed(taken.ids, places))
+    for name, content in ((path, packed(taken.ids, places)), (f"{path}{GROUPS}", groups.tobytes())):
+        # What an earlier attempt stored may be as long and yet another.
+        storage.drop(name)
+        storage.put(name, content)
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
         details = {
             "kept_neighbours": last["kept_neighbours"],
             "used": last["method"],
             "cpu_s": round(cpu_s, 1),
+            "topics": int(groups["topic"].max(initial=-1)) + 1,
+            "outliers": int(groups["outlier"].sum()),
         }
         stored = EmbeddingMap.objects.filter(pk=row.pk).update(
             state=State.READY,

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
+from django.db.models import Exists, F, OuterRef, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.accounts import quotas
 from tenants.datasets.models import Asset
@@ -38,7 +40,14 @@ from tenants.retrieval.model_store import (
     keep_space,
     space,
 )
-from tenants.retrieval.models import IndexPointer, Vector, VectorClock, VectorGap
+from tenants.retrieval.models import (
+    IndexPointer,
+    StandingQuery,
+    StandingVector,
+    Vector,
+    VectorClock,
+    VectorGap,
+)
 from tenants.scope import current_tenant_id, tenant_scope
 
 if TYPE_CHECKING:
@@ -82,6 +91,26 @@ def require_whole(model: str, *, after: int = 0) -> None:
     if count := missing(model, after=after):
         raise Missing(
             _("%(count)s assets have no vectors of %(model)s yet.") % {"count": count, "model": model},
+            missing=count,
+        )
+
+
+def unasked(model: str) -> int:
+    """How many standing queries have not been encoded for a model. In a scope."""
+    asked = StandingVector.objects.filter(model=model, standing_query=OuterRef("pk"))
+    return StandingQuery.objects.filter(~Exists(asked), filter_only=False).count()
+
+
+def require_asked(model: str) -> None:
+    """Raises Missing."""
+    if count := unasked(model):
+        raise Missing(
+            ngettext(
+                "%(count)s standing query is not encoded for %(model)s yet.",
+                "%(count)s standing queries are not encoded for %(model)s yet.",
+                count,
+            )
+            % {"count": count, "model": model},
             missing=count,
         )
 
@@ -326,6 +355,9 @@ def _forget_some(tenant_id: uuid.UUID) -> int:
         if clock is None or not clock.retired:
             return 0
         model = clock.retired[0]
+        asked = StandingVector.objects.filter(model=model).values_list("pk", flat=True)[:BATCH]
+        if gone := StandingVector.objects.filter(pk__in=list(asked))._raw_delete("default"):
+            return gone
         ids = list(Vector.objects.filter(model=model).order_by("seq").values_list("pk", flat=True)[:BATCH])
         if len(ids) < BATCH:
             clock.retired = clock.retired[1:]
@@ -350,6 +382,7 @@ def switch(model: str) -> Written:
         if seen is None or model not in seen.beside:
             raise Conflict(_("The model %(model)s is not written beside the live one.") % {"model": model})
         require_whole(model)
+        require_asked(model)
         _require_index(seen.live, model)
         return _switched(model, seen)
 
@@ -359,7 +392,7 @@ def roll_back() -> Written:
     with tenant_scope(current_tenant_id()):
         seen = VectorClock.objects.first()
         if seen is None or not seen.previous:
-            raise NotFound(_("There is no earlier model to go back to."))
+            raise NotFound(_("There is no earlier model to roll back to."))
         return switch(seen.previous)
 
 
@@ -384,8 +417,10 @@ def _switched(model: str, seen: VectorClock) -> Written:
         _let_index_go(older)
     clock = locked_clock()
     if (clock.live, clock.previous) != (seen.live, seen.previous) or model not in clock.beside:
-        raise Conflict(_("Somebody else has just changed the models of this workspace."))
+        raise Conflict(_("Someone else has just changed the models of this workspace."))
     require_whole(model, after=seen.last)
+    # Whoever keeps a standing query holds the clock's lock, too.
+    require_asked(model)
     before = clock.live
     clock.beside = [before, *(one for one in clock.beside if one != model)]
     clock.live, clock.previous, clock.switched_at = model, before, timezone.now()
@@ -395,6 +430,10 @@ def _switched(model: str, seen: VectorClock) -> Written:
     if placed := IndexPointer.objects.filter(model=before).values_list("placed", flat=True).first():
         IndexPointer.objects.filter(model=model).update(placed=placed)
     clock.save(update_fields=["live", "previous", "switched_at", "beside", "retired"])
+    # What cannot be asked in this model says so from now on.
+    said = StandingVector.objects.filter(model=model, standing_query=OuterRef("pk")).values("problem")[:1]
+    asked = StandingQuery.objects.filter(vectors__model=model).exclude(problem=F("vectors__problem"))
+    StandingQuery.objects.filter(pk__in=asked.values("pk")).update(problem=Subquery(said))
     # What a model could not see has no vectors of it; each asset counts with those of the live one.
     fewer = Vector.objects.filter(model=before).count() - Vector.objects.filter(model=model).count()
     if fewer:

@@ -202,7 +202,7 @@ def _shipped(model: str) -> JointSpace:
 
     folder = folder_of(model)
     if folder is None:
-        raise ModelUnavailable(_("There is no model %(model)s.") % {"model": f"{model!r}"})
+        raise ModelUnavailable(_("Unknown model %(model)s.") % {"model": f"{model!r}"})
     try:
         return _require(_load(folder), model)
     except SpaceError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 
+from tenants.accounts.models import Membership
 from tenants.datasets.models import Asset
 from tenants.scope import TenantForeignKey, TenantModel
 
@@ -241,6 +243,31 @@ class Feedback(TenantModel):
         indexes = [models.Index(fields=["tenant", "asset"], name="feedback_by_asset")]
 
 
+class RelevanceCorrection(TenantModel):
+    """What a tenant's labels say of a model's curves of relevance (`ml.alignment.relevance.Correction`).
+
+    `report`: what it was fitted to and how it did on queries that it had not seen, beside the curves alone.
+    """
+
+    number = models.PositiveIntegerField()
+    live = models.BooleanField(default=False)
+    model = models.CharField(max_length=100)
+    steepness = models.FloatField()
+    shift = models.FloatField()
+    report = models.JSONField(default=dict)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "relevance_correction"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "number"], name="relevance_correction_number_once"),
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(live=True), name="relevance_correction_live_once"
+            ),
+        ]
+
+
 class SearchGate(TenantModel):
     """A gate that learnt from a tenant's feedback: its weights are a safetensors file of a few kB.
 
@@ -317,3 +344,211 @@ class ComputedField(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "computed_field"
         constraints = [models.UniqueConstraint(fields=["tenant", "key"], name="computed_field_once")]
+
+
+class SavedSearch(TenantModel):
+    """A search that somebody keeps under a name. `query` is the body of `POST /search`, as it was validated.
+
+    It is the workspace's where `private_to` is empty, and goes with that member otherwise. `owner` made it: empty where
+    a key did, and once the member has left. Both follow the membership by foreign keys of the database.
+    """
+
+    name = models.CharField(max_length=100)
+    query = models.JSONField()
+    owner = models.ForeignKey(
+        Membership, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", null=True
+    )
+    private_to = models.ForeignKey(
+        Membership, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", null=True
+    )
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.private_to_id is None
+
+    class Meta(TenantModel.Meta):
+        db_table = "saved_search"
+
+
+class RecentSearch(TenantModel):
+    """A search that a member made lately, for that member alone. It goes with the membership.
+
+    `digest`: SHA-256 of `query`, so that the same search is one row.
+    """
+
+    member = models.ForeignKey(Membership, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    query = models.JSONField()
+    digest = models.CharField(max_length=64)
+    searched_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        db_table = "recent_search"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "member", "digest"], name="recent_search_once")
+        ]
+
+
+class QueryPicture(TenantModel):
+    """A picture that somebody searched by (`tenants.retrieval.query_pictures`).
+
+    Its id cannot be guessed: who is told it sees the picture. `bytes` are those of both files; `used_at` when it was
+    last searched by, about.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    sha256 = models.CharField(max_length=64)
+    bytes = models.BigIntegerField()
+    used_at = models.DateTimeField()
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "query_picture"
+        constraints = [models.UniqueConstraint(fields=["tenant", "sha256"], name="query_picture_once")]
+
+
+class StandingQuery(TenantModel):
+    """A search that is asked of every asset that arrives (`tenants.retrieval.standing`). `query` is the body of
+    `POST /search`, as it was validated, or a filter alone.
+
+    `since`: what arrived earlier is not told. `min_score`: the cosine from which on something meets it, where relevance
+    is not known. `problem`: why it finds nothing as it is. `names_assets`: it asks by assets, and goes with them.
+    `of_audits`: it asks of audits (`tenants.moderation.audits.standing`), and `filter_only` as it has no vector.
+    `digested` is the end of the last hour whose alerts a digest has told.
+    `owner` made it: empty where a key did, and once the member has left (a foreign key of the database).
+    """
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        PAUSED = "paused"
+
+    class Frequency(models.TextChoices):
+        AT_ONCE = "at_once"
+        HOURLY = "hourly"
+
+    name = models.CharField(max_length=100)
+    query = models.JSONField()
+    state = models.CharField(max_length=6, choices=State.choices, default=State.ACTIVE)
+    # Alerts are kept, and no webhook is told.
+    muted = models.BooleanField(default=False)
+    # Whether its alerts stand in the inbox of the workspace; others are read from the beginning.
+    inbox = models.BooleanField(default=True, db_default=True)
+    # How often webhooks are told: of each alert, or of those of an hour together.
+    frequency = models.CharField(
+        max_length=7, choices=Frequency.choices, default=Frequency.AT_ONCE, db_default=Frequency.AT_ONCE
+    )
+    digested = models.DateTimeField(null=True, blank=True)
+    min_score = models.FloatField(null=True, blank=True)
+    filter_only = models.BooleanField(default=False)
+    names_assets = models.BooleanField(default=False)
+    of_audits = models.BooleanField(default=False, db_default=False)
+    since = models.DateTimeField()
+    problem = models.TextField(blank=True, default="")
+    owner = models.ForeignKey(
+        Membership, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", null=True
+    )
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "standing_query"
+        indexes = [
+            models.Index(fields=["tenant", "filter_only"], name="standing_query_by_filter"),
+            models.Index(
+                fields=["tenant"], name="standing_query_by_asset", condition=models.Q(names_assets=True)
+            ),
+            models.Index(
+                fields=["tenant"], name="standing_query_of_audits", condition=models.Q(of_audits=True)
+            ),
+        ]
+
+
+class StandingVector(TenantModel):
+    """A standing query in one model's space: float32, little endian; empty where it cannot be asked there (`problem`).
+
+    `asked` is what asks, as relevance knows it: `text`, `image`, or empty. `words`: those that a text has to hold to be
+    as likely as words make it. `familiar`: how familiar it is to a fine-tune, 0 to 1. `seq` counts changes, under the
+    lock of `StandingClock`.
+    """
+
+    standing_query = TenantForeignKey(StandingQuery, on_delete=models.CASCADE, related_name="vectors")
+    model = models.CharField(max_length=100)
+    seq = models.BigIntegerField()
+    data = models.BinaryField(default=b"")
+    asked = models.CharField(max_length=5, blank=True, default="")
+    words = models.JSONField(default=list)
+    least = models.FloatField(default=1.0)
+    familiar = models.FloatField(default=1.0)
+    problem = models.TextField(blank=True, default="")
+
+    class Meta(TenantModel.Meta):
+        db_table = "standing_vector"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "standing_query", "model"], name="standing_vector_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "model", "seq"], name="standing_vector_newer")]
+
+
+class StandingClock(TenantModel):
+    """Counts changes of the tenant's standing queries, so that a process reads only what is newer than what it has."""
+
+    last = models.BigIntegerField(default=0)
+
+    class Meta(TenantModel.Meta):
+        db_table = "standing_clock"
+        constraints = [models.UniqueConstraint(fields=["tenant"], name="standing_clock_once")]
+
+
+class StandingArrival(TenantModel):
+    """An asset that became ready and was not yet compared with the standing queries: an outbox, emptied in the
+    transaction that stores what they found."""
+
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    made_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        db_table = "standing_arrival"
+        indexes = [models.Index(fields=["tenant", "asset"], name="standing_arrival_by_asset")]
+
+
+class StandingAlert(TenantModel):
+    """That an asset met a standing query, once, whatever happens to either. Its id is the `webhook-id` of its event.
+
+    `score`, `relevance`, `modality` and `segment` say by what, as a search does; empty where a filter alone asked.
+    `read_at` is the workspace's, not a member's. `digest`: it waits for the digest of its hour.
+    """
+
+    standing_query = TenantForeignKey(StandingQuery, on_delete=models.CASCADE, related_name="alerts")
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    score = models.FloatField(null=True, blank=True)
+    relevance = models.FloatField(null=True, blank=True)
+    modality = models.CharField(max_length=5, blank=True, default="")
+    segment = models.JSONField(null=True, blank=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+    digest = models.BooleanField(default=False, db_default=False)
+    # That met the query, where it asks of audits.
+    audit = models.UUIDField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "standing_alert"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "standing_query", "asset"], name="standing_alert_once")
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-id"], name="standing_alert_newest"),
+            models.Index(fields=["tenant", "standing_query", "-id"], name="standing_alert_by_query"),
+            models.Index(fields=["tenant", "asset"], name="standing_alert_by_asset"),
+            models.Index(
+                fields=["tenant", "-id"], name="standing_alert_unread", condition=models.Q(read_at=None)
+            ),
+            models.Index(
+                fields=["tenant", "standing_query"],
+                name="standing_alert_digest",
+                condition=models.Q(digest=True),
+            ),
+        ]

@@ -13,7 +13,14 @@ from tenants.datasets.shapes import Asset
 from tenants.jobs.shapes import Job
 from tenants.retrieval.models import EmbeddingMap
 from tenants.retrieval.models import Feedback as FeedbackRow
+from tenants.retrieval.models import StandingQuery as StandingQueryRow
 from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Page, Shape
+
+
+class MatchedPart(Shape, kw_only=True):
+    score: Annotated[float, Doc("The cosine with this part of the query.")]
+    modality: Annotated[str, Choices(AssetRow.Modality.values)]
+    segment: Maybe[Annotated[JsonObject, Doc("As in `matched`.")]] = UNSET
 
 
 class Matched(Shape, kw_only=True):
@@ -22,19 +29,18 @@ class Matched(Shape, kw_only=True):
         Annotated[
             JsonObject,
             Doc(
-                "Of a long text `start_char` and `end_char` of the passage; of sound and film `start_s` "
-                "and `end_s`; of captions but the first `caption`, its place among them, counted from 0."
+                "Of a long text `start_char` and `end_char` of the passage; of a document also its `page`, counted "
+                "from 1, and where the format has places its `box`: left, top, right and bottom as shares of the page; "
+                "of sound and film `start_s` and `end_s`; of captions but the first `caption`, its place among them, "
+                "counted from 0. Of a `sequence` from where its first part begins to where its last one ends."
             ),
         ]
     ] = UNSET
-    by: Maybe[
+    passage: Maybe[Annotated[str, Doc("Of a document the words that were found.")]] = UNSET
+    parts: Maybe[
         Annotated[
-            str,
-            Choices(("name", "phrase", "words")),
-            Doc(
-                "What of the query named it, so that it stands before what is closer: the name of its file or its "
-                "`external_id`, a quoted phrase, or a caption with all of the words."
-            ),
+            list[MatchedPart],
+            Doc("Of `parts` or a `sequence`, in their order: which part of the asset is nearest to each."),
         ]
     ] = UNSET
 
@@ -57,7 +63,20 @@ class Duplicate(Shape, kw_only=True):
 
 class Result(Shape, kw_only=True):
     asset: Asset
-    score: float
+    score: Annotated[
+        float,
+        Doc(
+            "The cosine; of a hybrid search a sum over ranks; of several parts the mean of their cosines by weight, "
+            "less what is not wanted. Compares within one kind only."
+        ),
+    ]
+    relevance: Annotated[
+        float | None,
+        Doc(
+            "The chance that this is what was asked for, 0 to 1, which compares between kinds. Null where nobody has "
+            "calibrated it: for queries of several kinds or parts, likeness and vectors, and in models without it."
+        ),
+    ]
     matched: Matched
     highlights: Maybe[Annotated[list[Highlight], Doc("Where `highlight` was sent.")]] = UNSET
     duplicates: Maybe[
@@ -111,8 +130,20 @@ class FacetValue(Shape, kw_only=True):
 class Facet(Shape, kw_only=True):
     type: Annotated[str, Choices(("text", "tags", "bool", "number", "time"))]
     values: list[FacetValue]
+    estimated: Maybe[
+        Annotated[
+            bool,
+            Doc("True where more than 10,000 are likely enough: then counts are at least so high."),
+        ]
+    ] = UNSET
     min: Maybe[Json] = UNSET
     max: Maybe[Json] = UNSET
+
+
+class Sorted(Shape, kw_only=True):
+    by: Annotated[str, Choices(("newest", "oldest", "name"))]
+    results: Annotated[int, Doc("How many results are in this order, over all pages.")]
+    more: Annotated[bool, Doc("Whether there may be others, less relevant than all of these.")]
 
 
 class Found(Shape, kw_only=True):
@@ -128,8 +159,20 @@ class Found(Shape, kw_only=True):
     model: Model
     index: Index
     cache: Annotated[str, Choices(("hit", "miss", "bypass"))]
+    relevance_line: Annotated[
+        float | None,
+        Doc(
+            "The relevance from which a result is worth showing; null where it is not calibrated (`relevance`)."
+        ),
+    ]
+    relevance_corrected: Annotated[
+        bool, Doc("Whether the workspace's labels corrected the model's relevance.")
+    ]
     took_ms: float
     facets: Maybe[Annotated[Mapping[str, Facet], Doc("Where `facets` was sent, on the first page.")]] = UNSET
+    sorted: Maybe[
+        Annotated[Sorted, Doc("Where another `sort` than `relevance` was sent, on the first page.")]
+    ] = UNSET
     explain: Maybe[Explained] = UNSET
 
 
@@ -210,6 +253,7 @@ class MapPoints(Shape, kw_only=True):
     method: Annotated[str, Choices(EmbeddingMap.Method.values)]
     model: str
     total: Annotated[int, Doc("Assets that fit; more than there are points where it is a sample.")]
+    stamp: Annotated[str, Doc("Changes with points, places and topics.")]
     details: Annotated[
         JsonObject, Doc("`kept_neighbours`, and of PCA the shares of variance that are `explained`.")
     ]
@@ -219,8 +263,9 @@ class MapPoints(Shape, kw_only=True):
     columns: Annotated[
         JsonObject,
         Doc(
-            "`dataset`, `modality`, `status`, `verdict` and, with `colour`, `field`: `values` and "
-            "`codes` into them (-1: none, -2: another value), or `numbers`."
+            "`dataset`, `modality`, `status`, `verdict`, with `colour` `field`, and, where they were looked for, "
+            "`topic` (clusters by number) and `outlier`: `values` and `codes` into them (-1: none, -2: another "
+            "value), or `numbers`."
         ),
     ]
 
@@ -229,3 +274,97 @@ class Similarity(Shape, kw_only=True):
     model: str
     assets: Annotated[list[str], Doc("In an order that puts like beside like.")]
     matrix: Annotated[list[list[float]], Doc("Cosines, -1 to 1, in that order.")]
+
+
+class SavedSearch(Shape, kw_only=True):
+    """A search under a name."""
+
+    id: str
+    name: str
+    query: Annotated[
+        JsonObject, Doc("The body of `POST /search`: sent there as it is, it is the search again.")
+    ]
+    shared: Annotated[bool, Doc("Whether everybody in the workspace finds it. A key sees what is shared.")]
+    created_by: Annotated[str, Doc("The id of a member, or `key:` and a prefix.")]
+    created_at: dt.datetime
+    changed_at: dt.datetime
+
+
+DELIVER = ("webhook", "inbox")
+
+
+class StandingQuery(Shape, kw_only=True):
+    """A search that is asked of every asset that arrives."""
+
+    id: str
+    name: str
+    query: Annotated[JsonObject, Doc("A body of `POST /search`, or one with a filter alone.")]
+    state: Annotated[str, Choices(StandingQueryRow.State.values)]
+    muted: Annotated[bool, Doc("Whether alerts are kept without a webhook's event.")]
+    deliver: Annotated[
+        list[Annotated[str, Choices(DELIVER)]],
+        Doc("Who is told: webhooks, and the inbox of the console. Empty: alerts are only kept."),
+    ]
+    frequency: Annotated[
+        str,
+        Choices(StandingQueryRow.Frequency.values),
+        Doc("How webhooks are told: of each alert, or of those of an hour together, by a digest."),
+    ]
+    min_score: Annotated[
+        float | None,
+        Doc(
+            "The cosine that something has to reach; null where its relevance is known, and of a filter alone."
+        ),
+    ]
+    problem: Annotated[str | None, Doc("Why it finds nothing as it is; null where it works.")]
+    created_by: Annotated[str, Doc("The id of a member, or `key:` and a prefix.")]
+    created_at: dt.datetime
+    changed_at: dt.datetime
+
+
+class Alert(Shape, kw_only=True):
+    """That an asset met a standing query: one of each two, ever."""
+
+    id: Annotated[str, Doc("Also the `webhook-id` of its `standing_query.matched`.")]
+    standing_query: str
+    asset: str
+    dataset: str
+    score: Annotated[
+        float | None, Doc("The cosine of the best of its vectors; null where a filter alone asked.")
+    ]
+    relevance: Annotated[float | None, Doc("As of a search's result.")]
+    matched: Annotated[Matched | None, Doc("By what, as of a search's result.")]
+    segment: Maybe[Annotated[JsonObject, Doc("That of `matched`.")]] = UNSET
+    audit: Annotated[str | None, Doc("That met it, of a standing query of audits.")]
+    read: Annotated[bool, Doc("By anybody of the workspace.")]
+    at: Annotated[dt.datetime, Doc("The same as `created_at`.")]
+    created_at: dt.datetime
+
+
+class AlertsRead(Shape, kw_only=True):
+    changed: Annotated[int, Doc("How many were unread.")]
+
+
+class DatasetHealth(Shape, kw_only=True):
+    """What the newest examination of a dataset found; null before there was one."""
+
+    examined_at: dt.datetime | None
+    age_s: Annotated[int | None, Doc("Seconds since then.")]
+    job: Annotated[Job | None, Doc("That examines it now, or waits to.")]
+    failed_job: Annotated[str | None, Doc("The newest examination, where it did not end well.")]
+    model: Annotated[str | None, Doc("The space whose vectors were compared.")]
+    total: Annotated[int | None, Doc("Assets that were ready and shown.")]
+    compared: Annotated[
+        int | None, Doc("Fewer than `total` where some have no vectors, or of many a fair sample.")
+    ]
+    kinds: Annotated[JsonObject | None, Doc("How many of each modality.")]
+    groups: Annotated[int | None, Doc("Groups of near-duplicates.")]
+    found: Annotated[
+        JsonObject | None,
+        Doc("How many are `duplicate`, `outlier`, `unindexed` and `uncaptioned`, all counted."),
+    ]
+    left: Annotated[
+        JsonObject | None,
+        Doc("At how many assets that are still here a finding stands; of very many not all are kept."),
+    ]
+    failed_assets: Annotated[int, Doc("That could not be processed, as of now.")]

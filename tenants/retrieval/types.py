@@ -21,6 +21,9 @@ from tenants.retrieval.filters import Plan as Plan
 
 # Results that can be paged through.
 MAX_DEPTH = 1_000
+# What results can be sorted by beside their relevance.
+NEWEST, OLDEST, NAME = "newest", "oldest", "name"
+SORTS = (NEWEST, OLDEST, NAME)
 MODALITIES = ("text", "image", "audio", "video")
 
 # What an asset is filed under: its dataset, and the number of its modality.
@@ -31,21 +34,42 @@ Generated = Literal["exclude", "include", "only"]
 
 
 class IdMap:
-    """A dense number for each id, in order of appearance; only ever grows."""
+    """A dense number for each id, in order of appearance; only ever grows.
+
+    Ids are held as their 16 bytes: UUID objects take three times the memory, and Python's collector looks at each of
+    them whenever it runs, which bytes and dictionaries of bytes are spared.
+    """
 
     def __init__(self) -> None:
-        self.ids: list[uuid.UUID] = []
-        self.numbers: dict[uuid.UUID, int] = {}
+        self._ids: list[bytes] = []
+        self._numbers: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
     def number(self, key: uuid.UUID) -> int:
-        number = self.numbers.get(key)
+        """The id's number, a new one if it has none."""
+        raw = key.bytes
+        number = self._numbers.get(raw)
         if number is None:
-            number = self.numbers[key] = len(self.ids)
-            self.ids.append(key)
+            number = self._numbers[raw] = len(self._ids)
+            self._ids.append(raw)
         return number
 
+    def find(self, key: uuid.UUID) -> int | None:
+        """The id's number; None where it has none."""
+        return self._numbers.get(key.bytes)
+
+    def id(self, number: int) -> uuid.UUID:
+        return uuid.UUID(bytes=self._ids[number])
+
+    def ids(self, numbers: Iterable[int]) -> list[uuid.UUID]:
+        return [self.id(number) for number in numbers]
+
     def known(self, keys: Iterable[uuid.UUID]) -> np.ndarray:
-        return np.array([self.numbers[k] for k in keys if k in self.numbers], dtype=np.int64)
+        """int64 numbers of those ids that have one."""
+        found = (self._numbers.get(key.bytes) for key in keys)
+        return np.array([number for number in found if number is not None], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,7 @@ class Known:
     others: Mapping[uuid.UUID, int] = field(default_factory=dict)
 
     def covers(self, state: State, keys: frozenset[str]) -> bool:
-        return self.seq >= state.seq and len(self.slots) >= len(state.assets.ids) and self.keys >= keys
+        return self.seq >= state.seq and len(self.slots) >= len(state.assets) and self.keys >= keys
 
     @property
     def bytes(self) -> int:
@@ -216,6 +240,10 @@ class Segment(ABC):
     def without(self, state: State, asset_ids: list[uuid.UUID]) -> State:
         """The state with these assets of the segment counting no more: a tombstone is newer than all of it."""
 
+    def rows_left(self, state: State) -> int:
+        """Its rows of assets that count. Where it is not known how many each has, as if all had the average."""
+        return round(self.row_count * (1 - state.dead_count / max(1, self.asset_count)))
+
     @abstractmethod
     def filtered(
         self,
@@ -281,22 +309,32 @@ class State:
 
     @property
     def size(self) -> int:
-        """Vectors that can be found. Those of dead assets are taken from the base as if each had the average."""
-        if self.base is None:
-            return self.delta
-        share = 1 - self.dead_count / max(1, self.base.asset_count)
-        return self.delta + round(self.base.row_count * share)
+        """Vectors that can be found."""
+        return self.delta if self.base is None else self.delta + self.base.rows_left(self)
+
+
+@dataclass(frozen=True)
+class PartMatch:
+    """Which vector of an asset answers one part of a query of several: its cosine, and what it stands for."""
+
+    score: float
+    modality: str
+    segment: dict | None = None
 
 
 @dataclass(frozen=True)
 class Hit:
-    """`by`: what of the query named it ("name", "phrase" or "words"); "" where it is found as it is alike."""
+    """An asset by the best of its vectors. `relevance`: the chance that it is right, None where nobody can say.
+
+    `parts`: of a query of several parts, what answers each, in their order.
+    """
 
     asset_id: uuid.UUID
     score: float
     modality: str
     segment: dict | None = None
-    by: str = ""
+    relevance: float | None = None
+    parts: tuple[PartMatch, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -320,17 +358,35 @@ class Restriction:
     until: int | None = None
 
 
+@dataclass(frozen=True)
+class QueryPart:
+    """One part of a query of several: `text`, or `vector` float32 [d] of norm 1, or a kept picture (`image_file`), or
+    the `kind` of content (image, audio, video) of an `asset`. `weight` above 0. `unwanted`: the less of it the better.
+    """
+
+    text: str = ""
+    vector: np.ndarray | None = None
+    image_file: uuid.UUID | None = None
+    asset: uuid.UUID | None = None
+    kind: str = ""
+    weight: float = 1.0
+    unwanted: bool = False
+
+
 @dataclass
 class Query:
-    """A validated search. Files are paths on disk; `vector` is float32 [d] of norm 1.
+    """A validated search. Files are paths on disk; `vector` is float32 [d] of norm 1. `image_file` is a picture that
+    was kept of an earlier search (`query_pictures`).
 
-    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results. `generated`,
-    where nothing is said: `exclude`, and `include` where a condition is about it. `hybrid`: fused with a ranking by
-    words, or not compared with words at all; None: what the words name comes first (`query.names`).
+    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
+    `sort`: "" by relevance or score, or one of SORTS, over the best MAX_DEPTH.
+    `min_relevance`: only what is at least as likely to be right, the likeliest first. `worth_showing`: the same from
+    the line on that the space states, where the query is one whose relevance is known.
     """
 
     text: str = ""
     image: Path | None = None
+    image_file: uuid.UUID | None = None
     image_asset: uuid.UUID | None = None
     audio: Path | None = None
     audio_asset: uuid.UUID | None = None
@@ -353,6 +409,12 @@ class Query:
     highlight: bool = False
     group_duplicates: bool = False
     facets: list[str] = field(default_factory=list)
+    min_relevance: float | None = None
+    worth_showing: bool = False
+    sort: str = ""
+    parts: list[QueryPart] = field(default_factory=list)
+    in_order: bool = False
+    within_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.generated:
@@ -362,8 +424,8 @@ class Query:
 
     @property
     def depth(self) -> int:
-        """How many of the best assets the first page needs: what is grouped has to be known as a whole."""
-        return MAX_DEPTH if self.group_duplicates else self.top_k
+        """How many of the best assets the first page needs: what is grouped or sorted has to be known as a whole."""
+        return MAX_DEPTH if self.group_duplicates or self.sort else self.top_k
 
     @property
     def has_other_parts(self) -> bool:
@@ -375,7 +437,8 @@ class Query:
     def named_assets(self) -> list[uuid.UUID]:
         """Assets that the query itself names; each must be there."""
         single = (self.image_asset, self.audio_asset, self.video_asset)
-        return [*(one for one in single if one is not None), *self.like, *self.unlike]
+        of_parts = [part.asset for part in self.parts if part.asset is not None]
+        return [*(one for one in single if one is not None), *self.like, *self.unlike, *of_parts]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from django.db import connection
 
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob
+from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party
@@ -61,6 +63,11 @@ def test_an_asset_of_every_spelling(api: Api, dataset: str) -> None:
 def test_null_is_as_good_as_absent(api: Api, dataset: str) -> None:
     body = {"text": "x", "metadata": None, "external_id": None}
     assert api.post(f"/datasets/{dataset}/assets", body).status_code == 202
+    # As a page's form sends what nobody filled in.
+    empty = dict.fromkeys(("text", "captions", "metadata", "external_id", "upload"), "")
+    path = f"/datasets/{dataset}/assets"
+    assert api.form(path, {"file": upload(picture()), **empty}).json()["asset"]["external_id"] is None
+    refused(api.form(path, empty), 422, "invalid")
 
 
 def test_the_same_content_under_one_external_id(api: Api, dataset: str, add_text: Callable) -> None:
@@ -259,3 +266,73 @@ def test_waiting_in_vain(api: Api, dataset: str) -> None:
     assert "Preference-Applied" not in answer.headers
     for preference in ("wait=0", "wait=x", "wait=-1", "wait", "wait=99999999999", ""):
         assert waited(api, dataset, preference).status_code == 202
+
+
+def test_tags_by_changing_an_asset(api: Api, dataset: str, add_text: Callable) -> None:
+    asset = add_text("a pear", metadata={"price": 3, "tags": [" Ripe ", "ripe", "e\u0301te\u0301"]})["asset"]
+    path = f"/assets/{asset['id']}"
+
+    def change(**fields: Any) -> Any:
+        answer = api.call("PATCH", path, fields)
+        assert answer.status_code == 200
+        return answer.json()["metadata"]
+
+    assert asset["metadata"] == {"price": 3, "tags": ["Ripe", "\u00e9t\u00e9"]}
+    assert change(add_tags=["sold", "RIPE"])["tags"] == ["Ripe", "\u00e9t\u00e9", "sold"]
+    assert change(remove_tags=["SOLD", "never"], add_tags=["new"])["tags"] == ["Ripe", "\u00e9t\u00e9", "new"]
+    assert change(tags=["only"]) == {"price": 3, "tags": ["only"]}
+    assert change(metadata={"size": 1}, add_tags=["x"]) == {"size": 1, "tags": ["x"]}
+    assert change(tags=[]) == {"size": 1}
+    for fields in (
+        {"tags": ["a"], "add_tags": ["b"]},
+        {"tags": ["x" * 65]},
+        {"add_tags": ["one, two"]},
+        {"tags": [f"t{n}" for n in range(51)]},
+        {"tags": ["a\x00"]},
+        {"metadata": {"tags": ["x" * 65]}},
+    ):
+        refused(api.call("PATCH", path, fields), 422, "invalid")
+    refused(api.call("PATCH", path, {"tags": "a"}), 422, "invalid")
+    assert api.get(path).json()["metadata"] == {"size": 1}
+
+
+def test_tags_of_an_earlier_release_stay_while_other_keys_change(
+    api: Api, add_text: Callable, party: Party
+) -> None:
+    asset = add_text("a pear")["asset"]
+    long = {"tags": [f"{n} {'x' * 90}" for n in range(60)]}
+    with tenant_scope(party.id):
+        Asset.objects.filter(pk=asset["id"]).update(metadata=long)
+    path = f"/assets/{asset['id']}"
+    kept = api.call("PATCH", path, {"metadata": {**long, "price": 1}})
+    assert kept.json()["metadata"] == {**long, "price": 1}
+    refused(api.call("PATCH", path, {"add_tags": ["more"]}), 422, "invalid")
+
+
+def test_tags_of_many_assets(
+    api: Api, dataset: str, add_text: Callable, party: Party, stranger: Party
+) -> None:
+    made = [add_text(f"text {n}")["asset"]["id"] for n in range(3)]
+    with tenant_scope(party.id):
+        other = add_asset(dataset_id=create_dataset(name="other").id, text="else").asset.id
+    with tenant_scope(stranger.id):
+        theirs = add_asset(dataset_id=create_dataset(name="theirs").id, text="theirs").asset.id
+    path = f"/datasets/{dataset}/tags"
+    strange = [str(other), str(theirs), "no id", "\x00"]
+    refused(api.post(path, {"assets": [*made, *strange], "add": ["Red"]}), 422, "invalid")
+    answer = api.post(path, {"assets": [*made[:2], made[0], *strange[:3]], "add": ["Red", "big"]})
+    assert answer.status_code == 200
+    gone = [{"asset": one, "detail": "This asset does not exist."} for one in strange[:3]]
+    assert answer.json() == {"tagged": 2, "refused": gone}
+    found = api.get(f"/datasets/{dataset}/assets?tag=Red").json()["results"]
+    assert [one["id"] for one in found] == made[1::-1]
+    assert api.get(f"/datasets/{dataset}/assets?tag=red").json()["results"] == []
+    api.post(path, {"assets": made, "remove": ["RED"]})
+    assert api.get(f"/datasets/{dataset}/assets?tag=Red").json()["results"] == []
+    assert api.get(f"/assets/{made[0]}").json()["metadata"] == {"tags": ["big"]}
+    assert api.get(f"/assets/{made[2]}").json()["metadata"] == {}
+    for body in ({"assets": made}, {"assets": [], "add": ["x"]}, {"assets": made, "add": ["x;y"]}):
+        refused(api.post(path, body), 422, "invalid")
+    for owner, one in ((party, other), (stranger, theirs)):
+        with tenant_scope(owner.id):
+            assert Asset.objects.get(pk=one).metadata == {}

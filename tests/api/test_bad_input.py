@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.files import uploadedfile
 from django.db import OperationalError
 
 from tenants.datasets import selectors
@@ -484,3 +488,42 @@ def test_an_unforeseen_error(api: Api, monkeypatch: pytest.MonkeyPatch, caplog: 
     problem = refused(api.get("/datasets"), 500, "internal-error")
     assert "secret" not in json.dumps(problem)
     assert "ZeroDivisionError" in caplog.text
+
+
+class _FullDisk(io.RawIOBase):
+    """A file on a disk without room: what is written fits into a buffer, and not on the disk."""
+
+    def readable(self) -> bool:
+        return True
+
+    writable = seekable = readable
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    def write(self, content: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class _Buffered(io.BufferedRandom):
+    name = "/nowhere/upload"
+
+
+@pytest.mark.parametrize("path", ["assets", "imports"])
+def test_a_small_file_on_a_full_disk_is_refused_with_a_reason(
+    api: Api, dataset: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(uploadedfile.tempfile, "NamedTemporaryFile", lambda **_: _Buffered(_FullDisk()))
+    answer = api.form(f"/datasets/{dataset}/{path}", {"file": upload(picture())})
+    refused(answer, 507, "storage-full")
+
+
+@pytest.mark.parametrize("path", ["assets", "imports"])
+def test_a_disk_without_room_for_another_name_is_told_too(
+    api: Api, dataset: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(uploadedfile.tempfile, "NamedTemporaryFile", full)
+    refused(api.form(f"/datasets/{dataset}/{path}", {"file": upload(picture())}), 507, "storage-full")

@@ -358,6 +358,7 @@ def test_every_kind_is_bounded_by_half_of_the_threads() -> None:
         long_requests.UPLOADING,
         long_requests.PREVIEWING,
         long_requests.FINGERPRINTING,
+        long_requests.CHECKING,
     )
     taken = [kind for kind in kinds for _ in range(settings.WEB_THREADS) if kind.take()]
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tenants import age
 from tenants.datasets.models import Asset
 from tenants.pipeline.upkeep import periodic
 from tenants.scope import tenant_scope
@@ -126,11 +127,26 @@ def test_an_export_is_made_and_fetched(api: Api, other: Api, party: Any, custome
     assert content.headers["Content-Disposition"].startswith("attachment")
     names = zipfile.ZipFile(io.BytesIO(body)).namelist()
     assert names[0] == "README.txt"
-    assert names[-1] == "export.json"
+    assert names[-2:] == ["export.json", "export.sig"]
     part = api.get(f"/exports/{made['id']}/content", Range="bytes=0-3")
     assert (part.status_code, b"".join(part.streaming_content)) == (206, b"PK\x03\x04")
     for path in (f"/exports/{made['id']}", f"/exports/{made['id']}/content"):
         refused(other.get(path), 404, "not-found")
+
+
+def test_an_export_is_encrypted_for_a_public_key(api: Api, party: Any, customers: Any) -> None:
+    _, public = age.new_pair()
+    refused(api.post("/exports", {"recipient": "age1x"}), 422, "invalid")
+    refused(api.post("/exports", {"recipient": 7}), 422, "invalid")
+    assert api.get("/exports").json()["results"] == []
+    answer = api.post("/exports", {"recipient": public})
+    assert (answer.status_code, answer.json()["export"]["recipient"]) == (202, public)
+    run_job(answer.json()["job"]["id"], str(party.id))
+    content = api.get(f"/exports/{answer.json()['export']['id']}/content")
+    body = b"".join(content.streaming_content)
+    assert body.startswith(b"age-encryption.org/v1\n")
+    assert content.headers["Content-Type"] == "application/octet-stream"
+    assert ".zip.age" in content.headers["Content-Disposition"]
 
 
 def test_a_dataset_keeps_its_assets_for_some_days_or_ever(api: Api, dataset: str) -> None:

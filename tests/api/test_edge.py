@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -11,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +29,7 @@ from django.contrib.auth.hashers import make_password
 from django.core.files.storage import default_storage
 
 from config.event_stream import MAX_WAITING_OF_TENANT
-from config.request_bodies import MAX_LARGE_OF_TENANT
+from config.request_bodies import MAX_LARGE_OF_TENANT, SMALL
 from standalone.ports import free_port
 from tenants.accounts import keys, metering
 from tenants.accounts.models import Session, User
@@ -36,9 +39,13 @@ from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset
+from tenants.retrieval import standing, standing_matching
+from tenants.retrieval.models import StandingAlert
+from tenants.retrieval.saved import Who
 from tenants.scope import tenant_scope
 from tenants.valkey import client as valkey
 from tests.conftest import Party
+from tests.tenants.made_files import made
 from tests.tenants.people import new_user
 from tests.waiting import PATIENCE_S, pause, until
 
@@ -70,9 +77,9 @@ class Server:
 
 
 @contextmanager
-def serving(application: str = "config.asgi:application") -> Iterator[Server]:
+def serving(**environment: str) -> Iterator[Server]:
     port = free_port()
-    where = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
+    where = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--ws"]
     command = [
         sys.executable,
         "-m",
@@ -88,6 +95,7 @@ def serving(application: str = "config.asgi:application") -> Iterator[Server]:
         "MAX_UPLOAD_BYTES": str(50 * 2**20),
         # Requests of the tests come from 127.0.0.1, which is no proxy.
         "TRUSTED_PROXIES": PROXY,
+        **environment,
     }
     process = subprocess.Popen(command, env=env, cwd=settings.ROOT)
     server = Server(port, process)
@@ -183,6 +191,45 @@ def test_a_stream_tells_every_state_at_once_and_ends(
     )
 
 
+def test_alerts_are_told_as_they_come_and_are_read(
+    server: Server, party: Party, auth: dict[str, str]
+) -> None:
+    with tenant_scope(party.id):
+        prepared = standing.Prepared({"modalities": ["text"]})
+        row = standing.create_standing(who=Who("key:x"), name="n", prepared=prepared)
+        Asset.objects.filter(pk=added_text("x")).update(status="ready")
+    listener = Listener(f"{server.api}/alerts/events", auth)
+    assert listener.answer.headers["Content-Type"].startswith("text/event-stream")
+    listener.wait_for(1)
+    with tenant_scope(party.id):
+        standing.note_arrivals([Asset.objects.get().id])
+        standing_matching.match_batch()
+    # Sooner than the rows are read anyhow: someone rang.
+    listener.wait_for(2)
+    with tenant_scope(party.id):
+        newest = str(StandingAlert.objects.get(standing_query=row).id)
+        standing.mark_read(Who())
+    listener.wait_for(3)
+    assert set(listener.of("event")) == {"alerts"}
+    told = [json.loads(data) for data in listener.of("data")]
+    assert told == [
+        {"newest": None, "unread": 0},
+        {"newest": newest, "unread": 1},
+        {"newest": newest, "unread": 0},
+    ]
+    assert requests.get(f"{server.api}/alerts/events", timeout=5).status_code == 401
+    with tenant_scope(party.id):
+        keys.revoke_key(key_id=keys.list_keys()[0][0].id)
+        standing.mark_read(Who(), read=False)
+    # The next reading finds that they may not watch.
+    listener.thread.join(10)
+    assert not listener.thread.is_alive()
+
+
+def added_text(text: str) -> uuid.UUID:
+    return add_asset(dataset_id=create_dataset(name="d").id, text=text).asset.id
+
+
 def test_a_stream_is_refused_like_any_answer(server: Server, job: Job, auth: dict[str, str]) -> None:
     url = f"{server.api}/jobs/{job.id}/events"
     assert requests.get(url, timeout=PATIENCE_S).status_code == 401
@@ -238,7 +285,8 @@ def open_streams(server: Server, head: bytes, wanted: int) -> int:
 
 def first_part(connection: socket.socket) -> str:
     received = b""
-    while b"data: " not in received:
+    # Or that its turn is too far away.
+    while b"data: " not in received and b"too-many-at-once" not in received:
         received += connection.recv(65536)
     return received.decode().lower()
 
@@ -610,3 +658,41 @@ def test_scopes_become_words_that_wsgi_can_carry() -> None:
         "query_string": b"q=%C3%A9&x=%20",
         "headers": [(b"host", b"h"), (b"cookie", b"a=1; b=2")],
     }
+
+
+def test_anybody_sends_a_large_file_to_be_checked_and_nowhere_else(party: Party) -> None:
+    """Beyond what is read before anybody is known: by program, by the page's form, and nowhere else."""
+    sound = made(party.tenant, "audio")
+    assert len(sound) > 3 * SMALL
+    # Pages name files by hashes that were not collected here, but for developers.
+    with serving(DEBUG="1") as server:
+        origin = f"http://127.0.0.1:{server.port}"
+        browser = requests.Session()
+        # From a network that has checked nothing yet.
+        browser.mount(
+            "http://", From(".".join(["127", *(str(1 + secrets.randbelow(250)) for _ in range(3))]))
+        )
+        found = browser.post(f"{server.api}/check", files={"file": sound}, timeout=60)
+        assert (found.status_code, found.json()["signs"]) == (200, ["credentials", "sound-mark"])
+        # One check, although the view was asked twice.
+        assert found.headers["RateLimit"].startswith('"default";r=9;')
+
+        page = browser.get(f"{origin}/check", timeout=30).text
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+        assert token is not None
+        form = {"csrfmiddlewaretoken": token.group(1)}
+        answer = browser.post(f"{origin}/check", data=form, files={"file": sound}, timeout=60)
+        assert (answer.status_code, "Yes, it was made here" in answer.text) == (200, True)
+        assert browser.post(f"{origin}/check", files={"file": sound}, timeout=60).status_code == 403
+
+        # What is announced too large is answered before it comes, and so is what another page takes from nobody.
+        for path, size in (("check", 200 * 2**20), ("login", 3 * SMALL)):
+            fields = (
+                f"Host: 127.0.0.1:{server.port}",
+                f"Cookie: csrftoken={'a' * 32}",
+                "Content-Type: multipart/form-data; boundary=b",
+                f"Content-Length: {size}",
+            )
+            head = "\r\n".join((f"POST /{path} HTTP/1.1", *fields, "", ""))
+            with server.send(head.encode()) as connection:
+                assert connection.recv(65536).startswith(b"HTTP/1.1 413"), path

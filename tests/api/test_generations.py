@@ -10,6 +10,7 @@ import pytest
 
 from tenants.accounts import keys
 from tenants.datasets.models import Asset
+from tenants.events.models import AuditEvent
 from tenants.generation import previews
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
@@ -72,12 +73,22 @@ def test_a_kind_that_is_off_is_a_problem_that_says_what_to_set(api, settings) ->
     assert "GENERATOR_VIDEO" in problem["detail"]
 
 
+def test_words_of_which_nothing_is_known_are_a_problem_of_their_own(api) -> None:
+    problem = refused(api.post("/generations", {"prompt": "happiness"}), 422, "nothing-known")
+    assert problem["errors"][0]["pointer"] == "/prompt" and "red apple" in problem["detail"]
+    refused(api.post("/generations", {"prompt": "happiness", "anyway": "yes"}), 422, "invalid")
+    made = api.post("/generations", {"prompt": "happiness", "anyway": True})
+    assert made.status_code == 202
+    again = api.post("/generations", {"variation_of": made.json()["generation"]["id"]})
+    assert again.status_code == 202
+
+
 def test_the_same_key_and_body_replay(api) -> None:
     key = {"Idempotency-Key": uuid.uuid4().hex}
-    first = api.call("POST", "/generations", {"prompt": "a"}, key)
-    again = api.call("POST", "/generations", {"prompt": "a"}, key)
+    first = api.call("POST", "/generations", {"prompt": "a cat"}, key)
+    again = api.call("POST", "/generations", {"prompt": "a cat"}, key)
     assert first.json()["generation"]["id"] == again.json()["generation"]["id"]
-    assert api.call("POST", "/generations", {"prompt": "b"}, key).status_code == 422
+    assert api.call("POST", "/generations", {"prompt": "a dog"}, key).status_code == 422
     assert len(api.get("/generations").json()["results"]) == 1
 
 
@@ -262,3 +273,54 @@ def test_nobody_deletes_what_another_tenant_made(api, party, stranger) -> None:
     before = ids_of(stranger)
     refused(api.call("DELETE", f"/generations/{row['id']}?assets=true"), 404, "not-found")
     assert ids_of(stranger) == before
+
+
+# --- What people see and hear ----------------------------------------------------------------------------
+
+
+def test_a_workspace_chooses_what_people_see_and_hear(api, party, settings) -> None:
+    settings.GENERATION_ICON, settings.GENERATION_NOTICE = "on", "off"
+    untouched = {
+        "icon": {"installation": "on", "chosen": None, "in_force": True},
+        "notice": {"installation": "off", "chosen": None, "in_force": False},
+    }
+    assert api.get("/generations/disclosure").json() == untouched
+    answer = api.call("PATCH", "/generations/disclosure", {"icon": False, "notice": True})
+    chosen = {
+        "icon": {"installation": "on", "chosen": False, "in_force": False},
+        "notice": {"installation": "off", "chosen": True, "in_force": True},
+    }
+    assert (answer.status_code, answer.json()) == (200, chosen)
+    assert api.get("/generations/disclosure").json() == chosen
+    assert api.call("PATCH", "/generations/disclosure", {"icon": None, "notice": None}).json() == untouched
+    with tenant_scope(party.id):
+        lines = AuditEvent.objects.filter(verb="generation.disclosure_changed").order_by("id")
+        assert [line.details for line in lines] == [
+            {"icon": [None, False], "notice": [None, True]},
+            {"icon": [False, None], "notice": [True, None]},
+        ]
+
+
+def test_what_is_enforced_cannot_be_turned_off(api, other, settings) -> None:
+    settings.GENERATION_ICON, settings.GENERATION_NOTICE = "off", "enforced"
+    refused(
+        api.call("PATCH", "/generations/disclosure", {"icon": True, "notice": False}),
+        422,
+        "invalid",
+        "/notice",
+    )
+    kept = api.get("/generations/disclosure").json()
+    assert kept["icon"] == {"installation": "off", "chosen": None, "in_force": False}
+    assert kept["notice"] == {"installation": "enforced", "chosen": None, "in_force": True}
+    assert api.call("PATCH", "/generations/disclosure", {"notice": True}).json()["notice"]["in_force"] is True
+    for body in ({"icon": "on"}, {"notice": 1}, {"watermark": False}):
+        refused(api.call("PATCH", "/generations/disclosure", body), 422, "invalid", f"/{next(iter(body))}")
+    # What was turned off before it was enforced is on all the same.
+    settings.GENERATION_NOTICE = "on"
+    assert (
+        api.call("PATCH", "/generations/disclosure", {"notice": False}).json()["notice"]["in_force"] is False
+    )
+    settings.GENERATION_NOTICE = "enforced"
+    assert api.get("/generations/disclosure").json()["notice"]["in_force"] is True
+    # Nobody else's workspace changed.
+    assert other.get("/generations/disclosure").json()["notice"]["chosen"] is None

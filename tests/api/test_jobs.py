@@ -81,6 +81,7 @@ def test_how_long_to_wait_is_checked(api: Api, other: Api, job: Job) -> None:
         answer = api.get(f"/jobs/{job.id}?wait={wrong}")
         body = refused(answer, 422, "invalid", "/wait")
         assert "from 0 to 60" in body["detail"], wrong
+    refused(api.get(f"/jobs/{job.id}?wiat=60"), 422, "invalid", "/wiat")
     assert api.get(f"/jobs/{job.id}?wait=0").json()["state"] == "queued"
     refused(other.get(f"/jobs/{job.id}?wait=60"), 404, "not-found")
     refused(Api(None).get(f"/jobs/{job.id}?wait=60"), 401, "unauthenticated")

@@ -82,7 +82,13 @@ def test_over_a_stock(on_plan: Callable[..., Api]) -> None:
 def test_me(api: Api, party: Party) -> None:
     me = api.get("/me").json()
     assert me["tenant"] == {"id": str(party.id), "slug": party.tenant.slug, "name": party.tenant.name}
-    assert me["plan"] == {"slug": "demo", "name": "Demo", "rate_per_minute": None}
+    assert me["plan"] == {
+        "slug": "demo",
+        "name": "Demo",
+        "rate_per_minute": None,
+        "trial_ends_at": None,
+        "read_only": False,
+    }
     assert me["key"]["prefix"] == party.token.partition(".")[0]
     assert "admin" in me["scopes"]
     assert api.get("/me").json()["quotas"]["requests"]["used"] == 2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
+from config.self_service import SelfService
 from tenants.accounts import keys, links
 from tenants.accounts.models import CustomRole, Invitation, KeyDigest, Membership, User
 from tenants.accounts.permissions import ROLES, SCOPES, Actor

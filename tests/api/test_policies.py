@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -12,7 +13,10 @@ from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
-from tests.tenants.policy_world import document, rule
+from tests.tenants.policy_world import document, new_audit, rule
+from tests.tenants.test_policy_facts import POLICY as FACTS
+from tests.tenants.test_policy_facts import seen as seen_facts
+from tests.tenants.test_policy_facts import stored_audit
 from workers.base import run_job
 
 ABUSE = rule("abuse", "categories.abuse.flagged")
@@ -67,6 +71,9 @@ def test_a_starter_is_taken_and_changed(api: Api) -> None:
         ({"rules": [], "thresholds": {"abuse": 2}}, "/thresholds/abuse"),
         ({"rules": [], "colour": "red"}, "/colour"),
         ({"rules": [], "quarantine": "yes"}, "/quarantine"),
+        ({"rules": [], "appeal_days": 0}, "/appeal_days"),
+        ({"rules": [], "appeal_days": "30"}, "/appeal_days"),
+        ({"rules": [], "appeal_days": 1e300}, "/appeal_days"),
         ({"rules": [], "name": ""}, "/name"),
         ({"rules": [], "name": " "}, "/name"),
         ({"rules": [], "name": "x" * 101}, "/name"),
@@ -188,3 +195,26 @@ def test_ids_of_another_tenant_are_absent(api: Api, other: Api, made: str) -> No
         nobodys = other.call(method, f"/policies/{uuid.uuid4()}{path}", {} if method == "POST" else None)
         assert refused(theirs, 404, "not-found")["detail"] == refused(nobodys, 404, "not-found")["detail"]
     assert other.get("/policies").json()["results"] == []
+
+
+def test_the_proof_of_a_decision_is_answered(api: Api, party: Party) -> None:
+    given = {"name": "facts", **FACTS}
+    made = api.post("/policies", given)
+    assert made.status_code == 201, made.json()
+    with tenant_scope(party.id):
+        policy = Policy.objects.get(pk=made.json()["policy"]["id"])
+        audit = stored_audit(policy, seen_facts())
+        plain = new_audit()
+    answer = api.get(f"/audits/{audit.id}/proof")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["mismatch"], told["rules"], told["error"]) == (None, FACTS["facts_rules"], None)
+    assert told["proof"]["derived"][0]["fact"] == ["rude", "item"]
+    assert told["evidence_digest"] == audit.evidence_digest
+    assert "Found: the metadata kind: listing (confidence 1.00, asset)." in told["sentences"]
+    refused(api.get(f"/audits/{plain.id}/proof"), 404, "not-found")
+    # The statement of reasons says why, without what may name a person.
+    [line] = b"".join(api.get("/records/export?format=dsa").streaming_content).splitlines()
+    facts = json.loads(line)["decision_facts"]
+    assert "Found: the category “abuse” (confidence 0.90, abuse); 0.8 at least is asked for." in facts
+    assert "listing" not in facts

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from typing import Any
 
 import pytest
+from django.db.models import Max
 from django.utils import timezone
 
 from tenants.moderation import record, reviews
-from tenants.moderation.record import exports, seals
+from tenants.moderation.models import Checkpoint, CheckpointHead
+from tenants.moderation.record import exports, seals, signatures
 from tenants.moderation.reviews import queue
-from tenants.scope import tenant_scope
+from tenants.scope import operator_scope, tenant_scope
 from tests.api.conftest import Api, refused
+from tests.conftest import Party
+from tests.console.auditing import audited
 from tests.tenants.reviewing import ANN, BOB, World, make_world, seen
 
 pytestmark = pytest.mark.guard
@@ -59,6 +64,7 @@ def test_the_record_is_verified(api: Api, other: Api, world: World) -> None:
     decide(world, world.audit(["rude"]), "block")
     assert api.get("/records/verify").json() == {
         "ok": True,
+        "chain": "record",
         "lines": 1,
         "seals": 0,
         "unsealed": 1,
@@ -67,6 +73,9 @@ def test_the_record_is_verified(api: Api, other: Api, world: World) -> None:
         "broken": None,
         "known": None,
         "next": None,
+        "signed": 0,
+        "rewritten": 0,
+        "outside": [],
     }
     seals.seal(world.id)
     found = api.get("/records/verify").json()
@@ -74,8 +83,45 @@ def test_the_record_is_verified(api: Api, other: Api, world: World) -> None:
     assert api.get(f"/records/verify?known={found['head']}").json()["known"] is True
     assert api.get(f"/records/verify?known={'0' * 64}").json()["ok"] is False
     assert other.get("/records/verify").json()["lines"] == 0
-    for query, pointer in (("first=0", "/first"), ("known=xyz", "/known"), ("limit=1", "/limit")):
+    logged = api.get("/records/verify?chain=log").json()
+    assert (logged["ok"], logged["chain"], logged["seals"]) == (True, "log", 0)
+    for query, pointer in (
+        ("chain=x", "/chain"),
+        ("first=0", "/first"),
+        ("known=xyz", "/known"),
+        ("limit=1", "/limit"),
+    ):
         refused(api.get(f"/records/verify?{query}"), 422, "invalid", pointer)
+
+
+def test_a_seal_that_only_a_checkpoint_knows_is_told(api: Api, world: World) -> None:
+    decide(world, world.audit(["rude"]), "block")
+    seals.seal(world.id)
+    with operator_scope("a checkpoint of a chain that was cut off"):
+        number = (Checkpoint.objects.aggregate(most=Max("number"))["most"] or 0) + 1
+        made = Checkpoint.objects.create(
+            number=number, digest="0" * 64, signature="", key_id="", created_at=timezone.now()
+        )
+        CheckpointHead.objects.create(
+            checkpoint=made, of_tenant=world.id, chain="record", last=7, digest="0" * 64
+        )
+    found = api.get("/records/verify").json()
+    with operator_scope("put in order"):
+        made.delete()
+    assert (found["ok"], found["broken"], [fault["kind"] for fault in found["outside"]]) == (
+        False,
+        None,
+        ["missing-seal"],
+    )
+
+
+def test_the_keys_and_the_places_are_told(api: Api, world: World, settings: Any) -> None:
+    key = signatures.key_ring().public[0]
+    settings.RECORD_TSA_URL = "http://tsa.example"
+    told = api.get("/records/anchors").json()
+    assert (told["keys"][0]["id"], told["keys"][0]["public_key"]) == (key.id, key.pem)
+    assert [place["place"] for place in told["places"]] == ["tsa"]
+    refused(api.get("/records/anchors?x=1"), 422, "invalid", "/x")
 
 
 def test_exports_hold_every_line(api: Api, world: World, monkeypatch: Any) -> None:
@@ -118,6 +164,15 @@ def test_exports_that_mean_nothing_are_refused(api: Api, query: str, pointer: st
 
 def statements_of(api: Api, query: str = "") -> list[dict[str, Any]]:
     return [json.loads(line) for line in body_of(api.get(f"/records/export?format=dsa{query}")).splitlines()]
+
+
+def test_a_statement_names_the_last_day_of_appeals(party: Party) -> None:
+    world = make_world(party, appeal_days=184)
+    audit = audited(world, ("known",))
+    last = audit.created_at.date() + dt.timedelta(days=184)
+    [found] = statements_of(Api(party.token))
+    assert found["decision_facts"].endswith(f" An appeal can be made until {last} (UTC).")
+    assert Api(party.token).get(f"/audits/{audit.id}").json()["appealable_until"] == last.isoformat()
 
 
 def test_a_statement_for_each_restriction(api: Api, world: World, monkeypatch: Any) -> None:

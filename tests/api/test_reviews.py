@@ -237,8 +237,10 @@ def test_an_appeal_is_another_reviewers(api: Api, bob: Api, world: World, decide
     assert (done.json()["state"], done.json()["outcome"]["decision"]) == ("overturned", "allow")
     assert world.stands(audit)[0] == "allow"
     refused(bob.post(f"/appeals/{appeal['id']}/decide", said), 409, "conflict")
-    assert api.get(f"/appeals/{appeal['id']}").json()["state"] == "overturned"
-    assert [a["id"] for a in api.get("/appeals?state=overturned").json()["results"]] == [appeal["id"]]
+    one = api.get(f"/appeals/{appeal['id']}").json()
+    assert (one["state"], one["answer"]) == ("overturned", "It is.")
+    assert one["decided_by"] == done.json()["outcome"]["reviewer"]
+    assert api.get("/appeals?state=overturned").json()["results"] == [one]
     assert api.get("/appeals?state=open").json()["results"] == []
 
 

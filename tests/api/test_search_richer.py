@@ -316,6 +316,16 @@ def test_facets_count_all_that_may_be_found(api: Api, put: Put) -> None:
     assert "facets" not in find(api)
     answer = search(api, like={"assets": [named]}, facets=["colour"])
     assert "green" not in {value["value"] for value in answer["facets"]["colour"]["values"]}
+    # What a key is filtered by does not narrow its own counts, and narrows all others.
+    narrowed = find(api, facets=["colour", "price"], filter={"colour": "red"})["facets"]
+    assert {one["value"]: one["count"] for one in narrowed["colour"]["values"]} == {
+        "red": 2,
+        "blue": 1,
+        "green": 1,
+    }
+    assert sum(bucket["count"] for bucket in narrowed["price"]["values"]) == 2
+    both = find(api, facets=["colour"], filter={"colour": {"in": ["red"]}, "price": {"gte": 20}})["facets"]
+    assert {one["value"]: one["count"] for one in both["colour"]["values"]} == {"blue": 1, "green": 1}
     prices = find(api, facets=["price"])["facets"]["price"]
     assert (prices["type"], prices["min"], prices["max"]) == ("number", 0, 30)
     assert sum(bucket["count"] for bucket in prices["values"]) == 4

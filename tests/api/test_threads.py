@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, wait
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 
 from config import edge as edge_module
+from config import threads
+from config.bridge import caller_of
 from config.edge import Edge
 from config.proxies import TrustedProxies
-from config.threads import LifoThreadPool, ThreadShares
-from tests.waiting import PATIENCE_S, pause, pause_async, until
+from config.threads import Caller, Full, LifoThreadPool, ThreadShares
+from tenants import long_requests
+from tests.waiting import pause, pause_async, until
 
 
 def name() -> str:
@@ -94,10 +100,10 @@ def test_many_callers_at_once_lose_nothing() -> None:
         for number in range(start, start + 500):
             done.append(pool.submit(lambda n=number: n).result(PATIENCE_S))
 
-    threads = [threading.Thread(target=caller, args=(1000 * n,)) for n in range(6)]
-    for thread in threads:
+    callers = [threading.Thread(target=caller, args=(1000 * n,)) for n in range(6)]
+    for thread in callers:
         thread.start()
-    for thread in threads:
+    for thread in callers:
         thread.join(30)
     assert sorted(done) == [1000 * n + k for n in range(6) for k in range(500)]
 
@@ -183,3 +189,185 @@ def test_turns_are_bounded_for_a_tenant_and_in_all() -> None:
         assert not turns._users
 
     asyncio.run(run())
+
+
+def test_who_asks_for_much_waits_behind_themselves() -> None:
+    pool, gate, order = LifoThreadPool(2, "t"), threading.Event(), []
+    greedy, modest = Caller("10.0.0.1", "a"), Caller("10.0.0.2", "b")
+
+    def work(name: str) -> None:
+        gate.wait(20)
+        order.append(name)
+
+    futures = [pool.submit_for(greedy, partial(work, "greedy")) for _ in range(20)]
+    futures += [pool.submit_for(modest, partial(work, "modest")) for _ in range(2)]
+    gate.set()
+    wait(futures, timeout=10)
+    # Two were at work already; of those who wait the other one is first, though eighteen came before.
+    assert set(order[2:4]) <= {"greedy", "modest"}
+    assert [place for place, name in enumerate(order) if name == "modest"][-1] <= 5
+    settled(pool, 2)
+    assert (pool._waiting, pool._of_network, pool._running) == ({}, Counter(), Counter())
+
+
+def running(pool: LifoThreadPool, many: int) -> None:
+    until(lambda: sum(pool._running.values()) == many)
+
+
+def test_while_the_process_computes_one_caller_has_its_share_of_threads() -> None:
+    computes, gate, begun = [True], threading.Event(), []
+    pool = LifoThreadPool(8, "t", of_one=2, busy=lambda: computes[0])
+    greedy, modest = Caller("10.0.0.1", "a"), Caller("10.0.0.2", "b")
+
+    def work(name: str) -> None:
+        begun.append(name)
+        gate.wait(20)
+
+    futures = [pool.submit_for(greedy, partial(work, "greedy")) for _ in range(9)]
+    futures += [pool.submit_for(modest, partial(work, "modest"))]
+    until(lambda: len(begun) == 3)
+    assert Counter(begun) == {"greedy": 2, "modest": 1}
+    # Threads are free, and what waits behind itself does not make the process a stuck one.
+    pause(0.02, "so that there would be something to tell")
+    assert pool.stuck_for() == 0.0
+    # What is left to do after answers is of nobody, and has no share.
+    futures += [pool.submit(work, "nobody") for _ in range(3)]
+    until(lambda: len(begun) == 6)
+    # Once it waits for something else there are threads for whoever wants them.
+    computes[0] = False
+    futures += [pool.submit_for(greedy, partial(work, "greedy"))]
+    until(lambda: len(begun) == 8)
+    gate.set()
+    assert not wait(futures, timeout=10).not_done
+    assert Counter(begun) == {"greedy": 10, "modest": 1, "nobody": 3}
+    until(lambda: (pool._waiting, pool._running) == ({}, Counter()))
+
+
+def test_what_keeps_its_thread_without_computing_takes_nobodys_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, kind = threading.Event(), long_requests.Threads(8)
+    pool = LifoThreadPool(8, "t", of_one=2, busy=lambda: True)
+    monkeypatch.setattr(long_requests, "listener", pool.keep_long)
+    one = Caller("10.0.0.1", "a")
+
+    def waits() -> bool:
+        with kind.taken() as there:
+            return there and gate.wait(20)
+
+    futures = [pool.submit_for(one, waits) for _ in range(4)]
+    futures += [pool.submit_for(one, partial(gate.wait, 20), long=True)]
+    # All five have a thread, and a short one beside them.
+    assert pool.submit_for(one, name).result(5).startswith("t_")
+    running(pool, 0)
+    gate.set()
+    assert [future.result(5) for future in futures] == [True] * 5
+    until(lambda: (pool._waiting, pool._running) == ({}, Counter()))
+
+
+def test_a_process_that_computes_is_told_by_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = {"now": 0.0, "used": 0.0}
+    monkeypatch.setattr(threads, "time", SimpleNamespace(
+        monotonic=lambda: clock["now"], process_time=lambda: clock["used"]
+    ))  # fmt: skip
+    meter = threads.CpuMeter()
+
+    def after(seconds: float, used: float) -> bool:
+        clock["now"] += seconds
+        clock["used"] += used
+        return meter.busy()
+
+    assert not after(0.04, 0.04)  # not looked at yet
+    assert after(0.02, 0.02)
+    assert after(0.04, 0.0)
+    assert not after(0.06, 0.05)
+
+
+def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MAX_WAITING", 6)
+    monkeypatch.setattr(threads, "MAX_WAITING_OF_NETWORK", 4)
+    monkeypatch.setattr(threads, "MAX_WAITING_OF_ONE", 3)
+    pool, gate = LifoThreadPool(1, "t"), threading.Event()
+    futures = [pool.submit(gate.wait, 20)]
+
+    def wants(network: str, name: str) -> bool | None:
+        """None where it waits; else whether its own are too many."""
+        try:
+            futures.append(pool.submit_for(Caller(network, name), bool))
+        except Full as full:
+            return full.of_caller
+        return None
+
+    assert [wants("one", "a") for _ in range(5)] == [None, None, None, True, True]
+    # Other names from the same network: whoever makes them up gains little.
+    assert [wants("one", str(number)) for number in range(3)] == [None, True, True]
+    assert [wants("other", "a") for _ in range(3)] == [None, None, False]
+    # What has to be done is never refused.
+    futures.append(pool.submit(bool))
+    gate.set()
+    done, waiting = wait(futures, timeout=10)
+    assert (len(done), len(waiting)) == (8, 0)
+
+
+def test_overload_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MAX_WAITING", 3)
+    monkeypatch.setattr(threads, "MAX_WAITING_OF_ONE", 2)
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start: Callable[..., Any]) -> HttpResponse:
+        begun.release()
+        gate.wait(20)
+        start("204 No Content", [])
+        return HttpResponse(status=204)
+
+    async def asked(edge: Edge, key: str) -> tuple[int, dict[bytes, bytes], bytes]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/api/v1/me",
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {key}.secret".encode())],
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("h", 80),
+            "client": ("127.0.0.1", 1),
+        }
+        await edge(scope, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+    async def ask() -> None:
+        edge = Edge(app, threads=1, proxies=TrustedProxies((), "x-forwarded-for"))
+        held = [asyncio.create_task(asked(edge, "greedy")) for _ in range(3)]
+        while not begun.acquire(blocking=False):
+            await pause_async(0.01, "until it has begun")
+        await pause_async(0.05, "the others wait for a thread meanwhile")
+        status, headers, body = await asked(edge, "greedy")
+        assert (status, headers[b"retry-after"]) == (429, b"1")
+        assert json.loads(body)["type"] == "urn:crosslight:problem:too-many-at-once"
+        held.append(asyncio.create_task(asked(edge, "modest")))
+        await pause_async(0.05, "it waits, too")
+        status, headers, body = await asked(edge, "third")
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+        assert json.loads(body)["type"] == "urn:crosslight:problem:unavailable"
+        gate.set()
+        assert [(await each)[0] for each in held] == [204] * 4
+        # It is over as soon as there is room.
+        assert (await asked(edge, "greedy"))[0] == 204
+
+    asyncio.run(ask())
+
+
+def test_a_caller_is_told_by_key_and_network() -> None:
+    key = {"HTTP_AUTHORIZATION": "Bearer cl0123456789.secret", "REMOTE_ADDR": "2001:db8::1:2"}
+    assert caller_of(key) == Caller("2001:db8::/64", "cl0123456789")
+    assert caller_of(
+        {"HTTP_AUTHORIZATION": "Basic cl0123456789.secret", "REMOTE_ADDR": "10.0.0.1"}
+    ) == Caller("10.0.0.1")
+    assert caller_of({"HTTP_AUTHORIZATION": f"bearer {'x' * 5000}"}) == Caller("", "x" * 32)
+    assert caller_of({}) == Caller()

@@ -302,7 +302,7 @@ def test_expiry(api: Api, party: Party, settings: Any) -> None:
     settings.UPLOAD_EXPIRY_S = -1
     path = begin(api, 4)
     detail = refused(send(api, path, b"1234"), 404, "not-found")["detail"]
-    assert detail.startswith("There is no such upload.")
+    assert detail.startswith("This upload does not exist.")
     settings.UPLOAD_EXPIRY_S = 3600
     kept = begin(api, 4)
     assert sweep(party) == 0, "a request may still be at work"
@@ -342,7 +342,7 @@ def test_too_many_begun(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable, "MAX_PARTIAL", 2)
     first, _ = begin(api, 1), begin(api, 1)
     answer = api.call("POST", "/uploads", headers={**TUS, "Upload-Length": "1"})
-    assert "have been begun" in refused(answer, 403, "quota-exceeded")["detail"]
+    assert "were started" in refused(answer, 403, "quota-exceeded")["detail"]
     api.call("DELETE", first, headers=TUS)
     begin(api, 1)
 

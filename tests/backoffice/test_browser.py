@@ -34,7 +34,7 @@ def enter(window: Any, user: str, password: str) -> None:
 def operator(page: Any, stack: Any) -> Iterator[Any]:
     page.goto("/")
     enter(page, stack.demo["operator"]["user"], stack.demo["operator"]["password"])
-    expect(page.get_by_role("heading", name="What is wrong now")).to_be_visible()
+    expect(page.get_by_role("heading", name="Current problems")).to_be_visible()
     return page
 
 
@@ -70,7 +70,7 @@ def test_a_suspended_tenants_key_and_console_are_refused(
         expect(theirs.get_by_text("belongs to no active workspace")).to_be_visible()
     finally:
         operator.get_by_role("button", name="Resume").click()
-    expect(operator.get_by_text("The tenant is open again")).to_be_visible()
+    expect(operator.get_by_text("The tenant is active again")).to_be_visible()
     assert status_of(stack, clinic) == 200
     theirs.goto("/datasets")
     expect(theirs.get_by_role("heading", name="Datasets")).to_be_visible()
@@ -80,12 +80,12 @@ def test_acting_is_bannered_until_it_is_stopped(operator: Any) -> None:
     operator.goto(f"/operator/tenants/{SLUG}")
     operator.locator("form[action$='/act']").get_by_label("Reason").fill("A question of theirs.")
     operator.get_by_role("button", name="Act as this tenant").click()
-    banner = operator.get_by_role("region", name="Acting for another")
+    banner = operator.get_by_role("region", name="Acting as a tenant")
     for path in ("/", "/datasets", "/search", "/jobs"):
         operator.goto(path)
         expect(banner).to_contain_text("Hillside Clinic")
     banner.get_by_role("button", name="Stop").click()
-    expect(operator.get_by_text("You act as a tenant no more")).to_be_visible()
+    expect(operator.get_by_text("You are no longer acting as a tenant")).to_be_visible()
     operator.goto("/datasets")
     expect(operator).to_have_url(re.compile("/operator/$"))
 

@@ -10,8 +10,9 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, transaction
+from django.db import ProgrammingError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from backoffice.sparkline import MOST, sparkline
@@ -209,12 +210,12 @@ def whats() -> str:
 
 def test_a_queue_that_nobody_serves_is_told(operator: Client) -> None:
     valkey().delete("canary")
-    assert "Nobody serves the queues audit, default" in whats()
+    assert "No worker serves the queues audit, default" in whats()
     for queue in health.QUEUES:
         valkey().hset("canary", queue, time.time())
-    assert "Nobody serves the queues" not in whats()
+    assert "No worker serves the queues" not in whats()
     valkey().hset("canary", "embed", time.time() - 500)
-    assert "Nobody serves the queues embed " in whats()
+    assert "No worker serves the queues embed " in whats()
     assert "embed" in operator.get("/operator/").content.decode()
 
 
@@ -267,7 +268,7 @@ def test_a_check_that_breaks_is_trouble_itself_and_hides_no_other(monkeypatch: A
         raise RuntimeError("no")
 
     monkeypatch.setitem(health.CHECKS, "disk", broken)
-    assert "“disk” could not be looked at" in whats()
+    assert "“disk” could not be checked" in whats()
 
 
 def test_the_fleet_lists_workers_that_report_themselves(operator: Client) -> None:
@@ -294,8 +295,8 @@ def test_restarts_are_listed_with_their_reason(operator: Client, settings: Any, 
     (tmp_path / "run" / "restarts.json").write_text(json.dumps(noted))
     assert [one.program for one in worker_registry.restarts()][:2] == ["valkey", "web"]
     page = operator.get("/operator/fleet").content.decode()
-    assert "Did not answer for 12 s" in page
-    assert "Ended: signal SIGKILL" in page
+    assert "No response for 12 s" in page
+    assert "Exited: signal SIGKILL" in page
     told = {trouble.what: trouble.bad for trouble in health._restarts()}
     assert told == {
         "beat ended and was restarted 3 times within an hour": True,
@@ -339,3 +340,62 @@ def test_without_valkey_the_overview_and_the_fleet_still_come(operator: Client, 
     monkeypatch.setattr(health, "canary_ages", away)
     for path in ("", "fleet"):
         assert operator.get(f"/operator/{path}").status_code == 200
+
+
+# --- Usage -----------------------------------------------------------------------------------------------
+
+
+def used(party: Any, resource: str, amount: float, period: str = "") -> None:
+    with tenant_scope(party.id):
+        QuotaCounter.objects.update_or_create(
+            resource=resource, period=period, defaults={"used": amount}, create_defaults={"used": amount}
+        )
+
+
+def test_usage_of_a_month_is_shown_and_exported_by_tenant(party: Any, operator: Client) -> None:
+    now = timezone.now().strftime("%Y-%m")
+    before = (timezone.now().date().replace(day=1) - dt.timedelta(days=1)).strftime("%Y-%m")
+    plan = Plan.objects.create(slug=f"p-{secrets.token_hex(4)}", name="Metered", limits={"requests": 100})
+    Tenant.objects.filter(pk=party.id).update(plan=plan, name="=HYPERLINK(1)")
+    used(party, "requests", 150, now)
+    used(party, "cpu_s", 12.5, before)
+    used(party, "bytes", 2048)
+    lines = export_of(operator, now, plan.slug)
+    common = f"{now},{party.tenant.slug},'=HYPERLINK(1),{plan.slug}"
+    assert lines[0] == "month,tenant,name,plan,resource,used,included,over"
+    assert sorted(lines[1:]) == [f"{common},bytes,2048,,", f"{common},requests,150,100,50"]
+    # Of a month that is over, what was held then is not known.
+    assert export_of(operator, before, plan.slug)[1:] == [
+        f"{before},{party.tenant.slug},'=HYPERLINK(1),{plan.slug},cpu_s,12.5,,"
+    ]
+    page = operator.get(f"/operator/usage?plan={plan.slug}").content.decode()
+    assert "=HYPERLINK(1)" in page
+    assert "150" in page
+    assert "2.0" in page
+
+
+def export_of(operator: Client, month: str, plan: str) -> list[str]:
+    response = operator.get(f"/operator/usage/export?month={month}&plan={plan}")
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    return b"".join(response).decode().splitlines()
+
+
+@pytest.mark.parametrize("month", ["", "2026-13", "0000-00", "9999-01", "x\0y", "1"])
+def test_a_month_that_is_none_is_this_one(operator: Client, month: str) -> None:
+    now = timezone.now().strftime("%Y-%m")
+    response = operator.get("/operator/usage", {"month": month, "plan": "no\0ne", "after": "\0"})
+    assert (response.status_code, response.context["month"]) == (200, now)
+    assert export_of(operator, "9999-01", "none") == ["month,tenant,name,plan,resource,used,included,over"]
+
+
+def test_usage_takes_as_many_queries_for_more_tenants(party: Any, operator: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as seen:
+            assert operator.get("/operator/usage").status_code == 200
+        return len(seen)
+
+    operator.get("/operator/usage")
+    before = queries()
+    for _n in range(3):
+        Tenant.objects.create(slug=f"aa-{secrets.token_hex(4)}", name="More", plan=party.tenant.plan)
+    assert queries() == before

@@ -140,12 +140,14 @@ def audited(
     hostile: str = "",
     list_id: uuid.UUID | None = None,
     asset: Asset | None = None,
+    reasoning: dict[str, str] | None = None,
     **fields: Any,
 ) -> Audit:
-    """An audit of a text asset with all of this, its picture and its flags."""
+    """An audit of a text asset with all of this, its picture and its flags; with what rules over facts concluded."""
     asset = asset or world.add()
     with tenant_scope(world.id):
         found = document(world, Asset.objects.select_related("blob").get(pk=asset.pk), hostile, list_id)
+    found |= {"reasoning": reasoning} if reasoning else {}
     audit = world.audit(fired, asset, evidence=found, subject=found["item"]["subject"], **fields)
     with tenant_scope(world.id):
         AuditPicture.objects.create(audit=audit, asset=asset, name="forgery/mask", content=PNG)

@@ -86,6 +86,8 @@ def new_dataset(page: Page, name: str) -> None:
 
 
 def delete_dataset(page: Page, name: str) -> None:
+    # While something is processed the page asks for its counts, which are not found once the dataset is gone.
+    expect(page.locator("#asset-tabs[hx-trigger*='every']")).to_have_count(0)
     page.get_by_role("button", name="Delete").first.click()
     confirm = page.locator("#delete-dataset [type=submit]")
     expect(confirm).to_be_disabled()

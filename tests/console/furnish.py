@@ -20,14 +20,34 @@ from tests.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 #: Addresses that answer GET with something else than a page: content, data, parts for the script.
 NOT_PAGES = {
-    *("asset-content", "asset-thumbnail", "asset-tile", "audit-content", "audit-picture"),
+    *("asset-content", "asset-thumbnail", "asset-tile", "search-picture", "audit-content", "audit-picture"),
+    *("alerts-unread", "alerts-events"),
+    "asset-page",
     *("export-content", "import-receipt", "usage-export", "job-events", "jobs-states", "job-log", "logout"),
     *("sso-callback", "sso-finish", "sso-metadata"),
-    *("asset-neighbours", "map-points", "map-matches", "policies-language", "generation-preview"),
+    *(
+        "asset-neighbours",
+        "map-points",
+        "map-topics",
+        "map-matches",
+        "policies-language",
+        "generation-preview",
+    ),
 }
-OPERATORS_NOT_PAGES = {"tenant-export-content"}
+OPERATORS_NOT_PAGES = {"tenant-export-content", "usage-export"}
 #: Pages that only make sense in the middle of something; others tests open them (test_people, test_sign_in).
-PASSING = {"login-code", "invitation", "reset-new", "verify-go-on", "sso-confirm", "sso-prove"}
+PASSING = {
+    "sign-up",
+    "plan",
+    "data-close",
+    "sign-up-open",
+    "login-code",
+    "invitation",
+    "reset-new",
+    "verify-go-on",
+    "sso-confirm",
+    "sso-prove",
+}
 DEMO_PICTURES = 8
 
 
@@ -65,6 +85,8 @@ def furnish(slug: str = "") -> dict[str, Any]:
     party = _old_party(slug) if slug else _new_party()
     things = _things(party)
     addresses = {name: things.address(name) for name in page_names()}
+    if "earlier_version_id" in things.ids:
+        addresses["dataset-version-compare"] += f"?with={things.ids['earlier_version_id']}"
     return {
         "tenant": str(party.id),
         "slug": party.tenant.slug,
@@ -146,6 +168,7 @@ def _things(party: Any) -> Any:
 
 def _rich(party: Any) -> dict[str, Any]:
     from tenants.datasets.models import Asset
+    from tenants.learning.dataset_versions import make_version
     from tenants.scope import tenant_scope
     from tests.console import generating
     from tests.console.learning import candidate, promotion, report
@@ -158,7 +181,14 @@ def _rich(party: Any) -> dict[str, Any]:
     if picture is None:
         return made
     _classify(party, picture)
-    return {**made, "asset_id": picture.id, "dataset_id": picture.dataset_id}
+    _label(party, picture)
+    with tenant_scope(party.id):
+        earlier, version = (
+            make_version(dataset_id=picture.dataset_id, name=f"v{n}-{secrets.token_hex(2)}")[0].id
+            for n in (1, 2)
+        )
+    made |= {"asset_id": picture.id, "dataset_id": picture.dataset_id}
+    return {**made, "version_id": version, "earlier_version_id": earlier}
 
 
 def _classify(party: Any, picture: Any) -> None:
@@ -180,6 +210,20 @@ def _classify(party: Any, picture: Any) -> None:
                 Facet.objects.create(asset=picture, key=scoring.facet_key(version.pk), number=0.934)
 
 
+def _label(party: Any, picture: Any) -> None:
+    """Labels of results: agreed, disputed, and of one member alone."""
+    from tenants.learning import result_labels
+    from tenants.scope import tenant_scope
+
+    long = "as-long-a-query-as-there-may-be-without-a-single-space-" * 4
+    with tenant_scope(party.id):
+        for text, said in (("red fruit", (True, True)), ("apples", (True, False)), (long, (True,))):
+            for who, right in enumerate(said):
+                result_labels.label_result(
+                    text=text, asset_id=picture.id, right=right, actor=f"somebody {who}"
+                )
+
+
 def _variants(party: Any) -> dict[str, str]:
     """Pages that look different in another state of the thing that they are about."""
     from tests.console import generating
@@ -198,12 +242,28 @@ def _variants(party: Any) -> dict[str, str]:
         "search+results": "/search?q=red+fruit",
         "search+nothing": "/search?q=zzz&modality=video",
         "audit+evidence": f"/audits/{audit.id}",
+        "asset-appeal": f"/assets/{audit.item}/appeal",
+        "asset-comparison": _comparison(party),
         "review+open": f"/reviews/{review.id}",
         "model+training": f"/models/{model.id}",
         "generation+blocked": f"/generate/{generating.ended(party, 'blocked', refused).id}",
         "job+failed": f"/jobs/{failed.id}",
         "404": "/nothing-here",
     }
+
+
+def _comparison(party: Any) -> str:
+    """Of two versions of a contract."""
+    from tenants.datasets.services import create_dataset
+    from tenants.pipeline.assets.services import add_asset
+    from tenants.scope import tenant_scope
+
+    pay = "1. Payment is due within {} days of the invoice.\n2. The law of Norway applies.\n"
+    texts = (pay.format(30) + "3. Either party may leave.", pay.format(60) + "3. Disputes go to court.")
+    with tenant_scope(party.id):
+        dataset = create_dataset(name=f"Contracts {secrets.token_hex(2)}")
+        earlier, later = (add_asset(dataset_id=dataset.id, text=text).asset for text in texts)
+    return f"/assets/{earlier.id}/comparison?to={later.id}&all=1"
 
 
 def _operator(party: Any) -> dict[str, Any]:
@@ -230,16 +290,20 @@ def _operator_page(name: str, known: dict[str, Any], plan: str) -> str:
 
 
 def _for_operators(party: Any) -> dict[str, Any]:
-    """A dead letter, and the receipt of a tenant that is gone."""
+    """A dead letter, the receipt of a tenant that is gone, and what a tenant asks for."""
     from uuid import uuid4
 
+    from tenants.accounts.models import PlanRequest
     from tenants.events.models import TenantErasure
     from tests.console.learning import job_of
 
     detail = "Gave up after 3 attempts: each time the worker stopped without an answer."
     dead = job_of(party, "embed_media", "failed", error={"type": "dead-letter", "detail": detail}, attempts=3)
     gone = TenantErasure.objects.create(erased_tenant=uuid4(), slug=f"gone-{secrets.token_hex(3)}")
-    return {"job_id": dead.id, "erasure_id": gone.id}
+    asked = PlanRequest.objects.create(
+        tenant=party.tenant, resource="assets", amount=50_000, note="A second shop."
+    )
+    return {"job_id": dead.id, "erasure_id": gone.id, "request_id": asked.id}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,13 @@ PROMPTS = ("a red apple", "a cat with a hat walks by the sea", "a yellow sun", "
 SHOWN_PROMPT = "a yellow sun"
 TOLD = 4
 TALLEST, WIDTH, SHOWN_WIDTH, QUALITY = 1500, 640, 1280, 62
-LOCAL = {"WEBHOOK_ALLOW_HTTP": "1", "WEBHOOK_PORTS": "1024-65535", "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32"}
+LOCAL = {
+    "WEBHOOK_ALLOW_HTTP": "1",
+    "WEBHOOK_PORTS": "1024-65535",
+    "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+    # A workspace has one training at a time: the one that is shown.
+    "DEMO_MODEL": "0",
+}
 POLICY = {
     "name": "Marketplace",
     "description": "What sellers put up is looked at before it is shown.",

@@ -130,20 +130,20 @@ def test_the_sliders_stand_at_the_weights_of_the_answer(
     found = re.findall(r'name="weight_(\w+)" min="0" max="100" step="1" value="(\d+)"', page)
     # What was spoken is words in the box from here on.
     assert found == [("text", "65"), ("image", "35")]
-    assert "Proposed by the task" in page
-    assert "Back to the proposal" not in page
+    assert "Suggested by the task" in page
+    assert "Back to the suggestion" not in page
     assert faults_of(page) == []
     assert "weight_" not in weighed(owner, monkeypatch, {"text": 1.0})
     own = weighed(owner, monkeypatch, {"text": 0.5, "image": 0.5}, weigh="on", weight_text="50")
-    assert "Back to the proposal" in own
+    assert "Back to the suggestion" in own
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "Type what you look for"),
+        ({}, "Type what you are looking for"),
         ({"text": "x" * 10_001}, "at most 10000 characters"),
-        ({"text": "x", "modality": "smell"}, "no modality"),
+        ({"text": "x", "modality": "smell"}, "Unknown modality"),
         ({"text": "x", "key": "price", "operator": "lt", "value": "cheap"}, "Compare with a number"),
         ({"text": "x", "key": "price", "operator": "like", "value": "1"}, "Operators are"),
         ({"cursor": "nonsense"}, "not a cursor"),

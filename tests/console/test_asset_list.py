@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tenants.datasets.models import Asset, Blob
+from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
 from tenants.moderation.models import AuditRequest
 from tenants.pipeline.assets.services import add_asset
@@ -179,4 +179,68 @@ def test_ticked_assets_are_audited(shelf: Any, party: Party, person: Callable[..
 
 def test_nothing_ticked_is_said(shelf: Any, owner: Client) -> None:
     answer = owner.post(f"/datasets/{shelf.id}/assets/delete", {"asset": ["x", ""]}, follow=True)
-    assert "Tick the assets" in answer.content.decode()
+    assert "Select assets first" in answer.content.decode()
+
+
+def test_tags_are_added_and_removed_of_the_ticked_assets(shelf: Any, party: Party, owner: Client) -> None:
+    one, two, three = shelf.assets_in_order[:3]
+    address = f"/datasets/{shelf.id}/assets/tag"
+    kept = {"status": "ready", "sort": "oldest", "tag": "a"}
+    sent = tick([one, two], add=" New  York, needs work；b", remove="A", **kept)
+    answer = owner.post(address, sent)
+    assert answer.status_code == 302
+    assert answer["Location"] == f"/datasets/{shelf.id}?status=ready&sort=oldest&tag=a"
+    assert "2 assets were changed." in owner.get(f"/datasets/{shelf.id}").content.decode()
+    with tenant_scope(party.id):
+        found = {row.id: row for row in Asset.objects.filter(dataset_id=shelf.id)}
+        assert found[one.id].metadata["tags"] == ["b", "New York", "needs work"]
+        assert found[two.id].metadata["price"] == 1.5
+        assert found[three.id].metadata["tags"] == ["a", "b"]
+        facets = Facet.objects.filter(asset_id=one.id, key="tags").order_by("text")
+        assert [row.text for row in facets] == ["New York", "b", "needs work"]
+    page = read(owner, f"/datasets/{shelf.id}?tag=New+York&view=table")
+    assert shown(page) == ids([two, one])
+    assert '<option value="New York" selected>New York (2)</option>' in page
+    assert shown(read(owner, f"/datasets/{shelf.id}?tag=new+york")) == []
+    read(owner, f"/datasets/{shelf.id}?tag=%00x{'y' * 9000}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"add": " , "}, {"add": "x" * 65}, {"add": "a\x00b"}, {"add": "a\x1bb"}, {"remove": "x" * 65}],
+)
+def test_tags_that_cannot_be_change_nothing(
+    shelf: Any, party: Party, owner: Client, fields: dict[str, str]
+) -> None:
+    answer = owner.post(f"/datasets/{shelf.id}/assets/tag", tick(shelf.assets_in_order[:2], **fields))
+    assert answer.status_code == 422
+    with tenant_scope(party.id):
+        assert Asset.objects.filter(dataset_id=shelf.id, metadata__tags=["a", "b"]).count() == 60
+
+
+def test_an_asset_that_would_have_too_many_tags_is_left_and_told(
+    shelf: Any, party: Party, owner: Client
+) -> None:
+    one, two = shelf.assets_in_order[:2]
+    many = ",".join(f"t{n}" for n in range(48))
+    owner.post(f"/datasets/{shelf.id}/assets/tag", tick([one], add=many))
+    answer = owner.post(f"/datasets/{shelf.id}/assets/tag", tick([one, two], add="z"), follow=True)
+    page = answer.content.decode()
+    assert "1 asset was changed." in page
+    assert "1 asset was left as it is: An asset has at most 50 tags." in page
+    with tenant_scope(party.id):
+        assert len(Asset.objects.get(pk=one.id).metadata["tags"]) == 50
+        assert Asset.objects.get(pk=two.id).metadata["tags"] == ["a", "b", "z"]
+
+
+def test_tags_on_the_page_of_an_asset(shelf: Any, party: Party, person: Callable[..., Client]) -> None:
+    one = shelf.assets_in_order[0]
+    editor, viewer = person("editor"), person("viewer")
+    editor.post(f"/assets/{one.id}/tags", {"add": '<b>, quoted "x"'})
+    editor.post(f"/assets/{one.id}/tags", {"remove": "a"})
+    page = read(editor, f"/assets/{one.id}")
+    assert re.findall(r'name="remove" value="([^"]*)"', page) == ["b", "&lt;b&gt;", "quoted &quot;x&quot;"]
+    assert 'name="remove"' not in read(viewer, f"/assets/{one.id}")
+    assert viewer.post(f"/assets/{one.id}/tags", {"add": "mine"}).status_code == 403
+    with tenant_scope(party.id):
+        assert Asset.objects.get(pk=one.id).metadata["tags"] == ["b", "<b>", 'quoted "x"']

@@ -99,10 +99,10 @@ def test_the_history_names_who_did_what(party: Party, owner: Client, person: Cal
     history = page[page.index('id="history-title"') :]
     assert history.index("Asset updated") < history.index("Asset added")
     assert owner.user.email in history
-    assert "Index an asset" in history
+    assert "Embed an asset" in history
     # The log is for those who may read it.
     viewer = person("viewer").get(f"/assets/{asset.id}").content.decode()
-    assert "Index an asset" in viewer
+    assert "Embed an asset" in viewer
     assert "Asset added" not in viewer
 
 

@@ -14,6 +14,7 @@ from django.test import Client
 from PIL import Image
 
 from tenants.datasets.models import Asset
+from tenants.moderation import policies
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -21,6 +22,9 @@ from tests.console.auditing import PNG, audited
 from tests.console.pages import faults_of
 from tests.console.test_pages import EVIL, check
 from tests.tenants.reviewing import World, make_world
+from tests.tenants.test_policy_facts import POLICY as FACTS
+from tests.tenants.test_policy_facts import seen as seen_facts
+from tests.tenants.test_policy_facts import stored_audit
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def read(client: Client, address: str, status: int = 200) -> str:
 def test_an_audit_tells_its_decision_and_each_tier_apart(world: World, owner: Client) -> None:
     audit = audited(world)
     page = read(owner, f"/audits/{audit.id}")
-    assert "<h1>To be reviewed</h1>" in page
+    assert "<h1>In review</h1>" in page
     assert "It may be rude." in page
     assert 'tier-inconclusive"><dt>Signed</dt>' in page
     assert 'tier-likely_synthetic"><dt>Declared</dt>' in page
@@ -54,10 +58,27 @@ def test_an_audit_tells_its_decision_and_each_tier_apart(world: World, owner: Cl
     assert audit.evidence_digest in page
 
 
+def test_why_rules_over_facts_decided_is_told_and_what_would_change_it(world: World, owner: Client) -> None:
+    with tenant_scope(world.id):
+        policy, _ = policies.create_policy(name="facts", document=FACTS)
+        audit = stored_audit(policy, seen_facts())
+    page = " ".join(read(owner, f"/audits/{audit.id}").split())
+    assert '<h2 id="why-title">Why</h2>' in page
+    assert "rude_seller follows with confidence 0.90, by rule 2 over facts (line 2):" in page
+    assert "Found: the metadata kind: listing (confidence 1.00, asset)." in page
+    assert "It would be labelled if the confidence of the category “abuse” were below 0.8." in page
+    assert "Blocked, because rule rude-seller says: Because of rude-seller." in page
+    assert "It was checked as this page opened" in page
+    chinese = owner.get(f"/audits/{audit.id}", headers={"accept-language": "zh-hans"}).content.decode()
+    assert "若类别“abuse”的置信度低于 0.8，则会加标签。" in chinese
+    other = audited(world)
+    assert "why-title" not in read(owner, f"/audits/{other.id}")
+
+
 def test_what_did_not_look_is_said_and_is_no_pass(world: World, owner: Client) -> None:
     page = read(owner, f"/audits/{audited(world).id}")
     kept = " ".join(page.split())
-    assert "Nothing looked for these, so nothing is known." in kept
+    assert "These were not checked, so nothing is known." in kept
     unlooked = kept.partition("Not examined</span> ")[2].partition(".")[0]
     assert unlooked.split(", ") == [
         "Insult",
@@ -69,7 +90,7 @@ def test_what_did_not_look_is_said_and_is_no_pass(world: World, owner: Client) -
         "Nudity",
     ]
     assert 'status-failed">Failed</span> Violence' in kept
-    assert 'status-abstained">Could not tell</span> Spam' in kept
+    assert 'status-abstained">Inconclusive result</span> Spam' in kept
     assert "Could not look:</strong> violence" in kept
     assert "authentic." not in kept.lower()
 
@@ -121,7 +142,7 @@ def test_the_list_is_filtered_and_paged(world: World, owner: Client) -> None:
     older = first.partition("&amp;before=")[2].partition('"')[0]
     assert read(owner, f"/audits?before={older}").count('class="state-cell"') == 5
     assert read(owner, "/audits?decision=label").count('class="state-cell"') == 10
-    assert "No audit fits" in read(owner, "/audits?decision=review")
+    assert "No matching audits" in read(owner, "/audits?decision=review")
     assert read(owner, "/audits?decision=nonsense&verdict=\x00&before=zzz").count('class="state-cell"') == 25
 
 
@@ -155,7 +176,7 @@ def test_a_file_sent_by_the_script_is_answered_with_its_page(owner: Client) -> N
     ("fields", "said"),
     [
         ({}, "a file"),
-        ({"text": "x", "policy": str(uuid.uuid4())}, "no such policy"),
+        ({"text": "x", "policy": str(uuid.uuid4())}, "This policy does not exist"),
         ({"text": "x", "policy": "zzz"}, "valid UUID"),
         ({"text": "x", "subject": "s" * 201}, "200"),
         ({"text": "x\x00"}, "Null characters"),
@@ -277,4 +298,4 @@ def test_without_rules_and_without_a_policy(world: World, owner: Client) -> None
         audit = Audit.objects.get(item=asset.id)
     page = read(owner, f"/audits/{audit.id}")
     assert "<h1>Examined</h1>" in page
-    assert "No policy was in force" in page
+    assert "No policy was in effect" in page

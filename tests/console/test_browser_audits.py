@@ -38,7 +38,7 @@ def policy(signed_in: Page) -> Iterator[str]:
     page.get_by_role("button", name="Create", exact=True).click()
     expect(page.get_by_text("It has no rules, so everything is allowed.")).to_be_visible()
     address = page.url
-    page.get_by_role("link", name="Write a new version").click()
+    page.get_by_role("link", name="Write as JSON and CEL").click()
     # The script puts it into the place of a plain field.
     expect(page.locator(".editor-host")).to_be_visible()
     write_policy(page, '{"rules": [{"id": "x"}]}')
@@ -49,15 +49,16 @@ def policy(signed_in: Page) -> Iterator[str]:
     expect(page.get_by_text("Saved as version 2.")).to_be_visible()
     page.get_by_label("Mode", exact=True).select_option("enforce")
     page.get_by_role("button", name="Activate").click()
-    page.get_by_role("dialog").get_by_role("button", name="Enforce").click()
+    expect(page.get_by_role("heading", name="What would change")).to_be_visible()
+    page.get_by_role("button", name="Activate version").click()
     expect(page.get_by_text("Version 2 decides about every item from now on.")).to_be_visible()
     yield address
     page.goto(address)
     page.get_by_role("spinbutton", name="Version").fill("2")
     page.get_by_label("Mode", exact=True).select_option("off")
     page.get_by_role("button", name="Activate").click()
-    page.get_by_role("dialog").get_by_role("button", name="Stop enforcing").click()
-    expect(page.get_by_text("Version 2 is out of force.")).to_be_visible()
+    page.get_by_role("button", name="Deactivate").click()
+    expect(page.get_by_text("Version 2 is no longer active.")).to_be_visible()
 
 
 def ask(page: Page, text: str, sender: str = MARK) -> None:
@@ -83,7 +84,7 @@ def test_a_file_is_audited_and_its_page_follows(signed_in: Page) -> None:
     expect(page).to_have_url(re.compile("/audits/[0-9a-f-]{36}$"), timeout=60_000)
     expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
     expect(page.locator(".tier-not_examined").first).to_be_visible()
-    expect(page.get_by_role("heading", name="Who looked")).to_be_visible()
+    expect(page.get_by_role("heading", name="Detectors that ran")).to_be_visible()
 
 
 def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(
@@ -91,10 +92,10 @@ def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(
 ) -> None:
     page = signed_in
     ask(page, f"Some words with {MARK}")
-    expect(page.get_by_role("heading", name="To be reviewed")).to_be_visible()
+    expect(page.get_by_role("heading", name="In review")).to_be_visible()
     expect(page.get_by_text("It carries the mark of a test.")).to_be_visible()
     page.goto("/reviews")
-    page.get_by_role("button", name="Take the next").focus()
+    page.get_by_role("button", name="Claim the next").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Decide", exact=True)).to_be_visible()
     item = page.locator(".veil").first
@@ -117,11 +118,62 @@ def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(
     page.get_by_role("button", name="Undo").first.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("Undone. The review is in the queue again")).to_be_visible()
-    expect(page.get_by_role("button", name="Take it")).to_be_visible()
+    expect(page.get_by_role("button", name="Claim it")).to_be_visible()
     review = page.url.rpartition("/")[2]
     decided = "SELECT decision, undoes IS NOT NULL FROM review_outcome WHERE review = %s ORDER BY id"
     assert held(stack, decided, review)[-2:] == [("allow", False), ("review", True)]
     assert held(stack, "SELECT state FROM review WHERE id = %s", review) == [("open",)]
+
+
+def test_a_member_decides_with_keys_of_their_own(signed_in: Page, policy: str, stack: Any) -> None:
+    page = signed_in
+    ask(page, f"Words for other keys with {MARK}")
+    page.goto("/shortcuts")
+    page.get_by_label("Block", exact=True).focus()
+    page.keyboard.type("L")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("“L” is the key of “Label” already.")).to_be_visible()
+    page.complaints.clear()  # of the browser, about the answer 422
+    page.get_by_label("Label", exact=True).focus()
+    page.keyboard.press("Delete")
+    page.get_by_label("Undo the last decision").fill("z")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Your keys were saved")).to_be_visible()
+    page.goto("/reviews")
+    page.keyboard.press("t")
+    expect(page.get_by_role("heading", name="Decide", exact=True)).to_be_visible()
+    review = page.url.rpartition("/")[2]
+    page.keyboard.press("?")
+    shown = page.locator("#shortcuts")
+    expect(shown.get_by_text("Reviews: Block")).to_be_visible()
+    # What is open takes the keys.
+    page.keyboard.press("l")
+    expect(page.locator("[name=decision]:checked")).to_have_count(0)
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    expect(page.locator("[name=decision]:checked")).to_have_count(0)
+    page.keyboard.press("l")
+    expect(page.locator("[name=decision][value=block]")).to_be_checked()
+    expect(page.get_by_label("Reason")).to_be_focused()
+    page.keyboard.type("zeal")
+    expect(page.get_by_label("Reason")).to_have_value("zeal")
+    page.get_by_role("radio", name="Block").focus()
+    page.keyboard.press("n")
+    expect(page.get_by_text("Blocked. The reason is on record.")).to_be_visible()
+    page.keyboard.press("z")
+    expect(page.get_by_text("Undone. The review is in the queue again")).to_be_visible()
+    decided = "SELECT decision, undoes IS NOT NULL FROM review_outcome WHERE review = %s ORDER BY id"
+    # It may have been decided and undone before, by another test.
+    assert held(stack, decided, review)[-2:] == [("block", False), ("review", True)]
+    page.keyboard.press("t")
+    page.get_by_role("button", name="Turn single-key shortcuts off").click()
+    expect(page.get_by_text("Single-key shortcuts are off now.")).to_be_visible()
+    page.keyboard.press("l")
+    expect(page.locator("[name=decision]:checked")).to_have_count(0)
+    page.goto("/shortcuts")
+    page.get_by_role("button", name="Back to the defaults").click()
+    expect(page.get_by_text("All keys are back to the defaults.")).to_be_visible()
+    expect(page.get_by_label("Undo the last decision")).to_have_value("U")
 
 
 def test_many_are_decided_at_once_and_undone_as_a_whole(signed_in: Page, policy: str) -> None:
@@ -131,7 +183,7 @@ def test_many_are_decided_at_once_and_undone_as_a_whole(signed_in: Page, policy:
     page.goto("/reviews/bulk")
     page.get_by_label("Rule").fill("marked")
     page.get_by_role("button", name="Show what would change").click()
-    shown = page.get_by_role("heading", name=re.compile("reviews? fit"))
+    shown = page.get_by_role("heading", name=re.compile("matching reviews?"))
     expect(shown).to_be_visible()
     count = int(shown.inner_text().split()[0])
     assert count >= 2
@@ -146,9 +198,9 @@ def test_a_backtest_is_followed_to_its_end(signed_in: Page, policy: str, stack: 
     page = signed_in
     ask(page, "Something for the history", sender="somebody")
     page.goto(policy)
-    page.get_by_role("button", name=re.compile("on the history")).click()
+    page.get_by_role("button", name=re.compile("Backtest version")).click()
     expect(page.locator(".status-succeeded")).to_be_visible(timeout=60_000)
-    expect(page.get_by_role("heading", name="What it was, and what it would be")).to_be_visible()
+    expect(page.get_by_role("heading", name="Before and after")).to_be_visible()
     finished = "SELECT finished_at IS NOT NULL FROM policy_backtest WHERE id = %s"
     assert held(stack, finished, page.url.rpartition("/")[2]) == [(True,)]
 
@@ -168,9 +220,9 @@ def test_an_asset_is_audited_and_put_on_a_list(signed_in: Page) -> None:
     page.get_by_role("link", name="Put on a hash list").click()
     page.get_by_role("button", name="New list").click()
     page.get_by_label("Name").fill(f"Seen {secrets.token_hex(3)}")
-    page.get_by_label("What is on it").select_option("good")
+    page.get_by_label("Contents").select_option("good")
     page.get_by_role("button", name="Create", exact=True).click()
-    expect(page.get_by_text("Nothing is on it yet")).to_be_visible()
+    expect(page.get_by_text("This list is empty")).to_be_visible()
     page.goto(address)
     delete_dataset(page, name)
 

@@ -126,7 +126,8 @@ def faults_of(page: Page, address: str, axe: str) -> list[str]:
     """By the rules of WCAG 2.2 AA in light colours, those about colours in dark ones, and on a phone."""
     page.set_viewport_size(DESK)
     page.emulate_media(color_scheme="light")
-    page.goto(address, wait_until="load")
+    answer = page.goto(address, wait_until="load")
+    assert answer and answer.status == (404 if address == "/nothing-here" else 200), address
     page.evaluate(DRAWN)
     page.evaluate(axe)
     found = [*page.evaluate(AXE, {"runOnly": RULES}), *page.evaluate(STICKS_OUT)]

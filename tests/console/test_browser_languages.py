@@ -46,7 +46,7 @@ def reader(browser: Any, stack: Any, grocery: dict[str, Any]) -> Iterator[Reader
 def newest_moment(page: Page) -> tuple[dt.datetime, str, str]:
     """When the newest job was queued, as the page holds it, shows it, and says it in its title."""
     page.goto("/jobs")
-    page.locator("#main a[href^='/jobs/']").first.click()
+    page.locator("#main .job-table a[href^='/jobs/']").first.click()
     time = page.locator("#main time[data-moment]").first
     expect(time).not_to_contain_text("UTC")
     moment = dt.datetime.fromisoformat(time.get_attribute("datetime") or "")
@@ -55,11 +55,11 @@ def newest_moment(page: Page) -> tuple[dt.datetime, str, str]:
 
 def test_a_chinese_browser_sees_chinese_and_the_time_of_where_it_is(reader: Reader) -> None:
     page = reader(locale="zh-CN", timezone_id="Asia/Shanghai")
-    for path, heading in zip(PAGES, ("总览", "检索", "任务", "数据集", "您的账户"), strict=True):
+    for path, heading in zip(PAGES, ("总览", "搜索", "任务", "数据集", "您的账户"), strict=True):
         page.goto(path)
         expect(page.locator("html")).to_have_attribute("lang", "zh-hans")
         expect(page.locator("h1")).to_have_text(heading)
-        expect(page.get_by_role("navigation").first.get_by_role("link", name="检索")).to_be_visible()
+        expect(page.get_by_role("navigation").first.get_by_role("link", name="搜索")).to_be_visible()
     moment, shown, title = newest_moment(page)
     local = moment.astimezone(dt.timezone(dt.timedelta(hours=8)))
     assert shown.startswith(f"{local.year}年{local.month}月{local.day}日 {local:%H:%M}")
@@ -90,7 +90,7 @@ def test_the_choice_on_the_account_page_wins(reader: Reader) -> None:
     page.goto("/")
     expect(page.locator("h1")).to_have_text("Overview")
     page.goto("/account")
-    page.get_by_role("button", name="As the browser prefers").click()
+    page.get_by_role("button", name="Browser default").click()
     expect(page.locator("h1")).to_have_text("您的账户")
 
 

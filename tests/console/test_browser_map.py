@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def by_modality(found: Counter[tuple[str, str]]) -> Counter[str]:
 
 
 def frame(page: Page) -> dict[str, float]:
+    # A button below it that was clicked has moved the page.
+    page.locator("[data-plot]").scroll_into_view_if_needed()
     box = page.locator("[data-plot]").bounding_box()
     assert box
     return box
@@ -117,6 +120,30 @@ def test_a_map_is_moved_coloured_and_chosen_from(signed_in: Page, grocery: dict[
     page.get_by_label("Highlight what a search finds").fill("yellow bananas")
     page.get_by_role("button", name="Highlight", exact=True).click()
     expect(page.locator("[data-about]")).to_contain_text("ringed")
+    best = page.locator("[data-found-list] button")
+    expect(best).to_have_count(min(20, everything))
+    best.first.click()
+    card = page.locator("[data-hover]")
+    expect(card).to_contain_text("result 1")
+    # A topic has a name, leads to its points and selects them; keys step from point to point and open one.
+    topic = page.locator("[data-topics-list] li").first
+    size = topic.locator("span").nth(1).inner_text()
+    topic.locator("button").first.click()
+    topic.locator("button").last.click()
+    expect(count).to_have_text(size)
+    page.get_by_role("button", name="Whole map").click()
+    page.locator("[data-plot]").focus()
+    page.keyboard.press("]")
+    expect(card.locator("a")).to_have_attribute("href", re.compile("^/assets/"))
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    # Tagged and taken back.
+    page.get_by_label("Tags, between commas").fill("looked at")
+    page.locator("[data-tag-form]").get_by_role("button", name="Add").click()
+    told = page.locator("[data-tag-told]")
+    expect(told).to_contain_text(re.compile("asset(s were| was) changed"))
+    told.get_by_role("button", name="Undo").click()
+    expect(told).to_have_text("Undone.")
     page.get_by_label("Colour by").select_option(label="Dataset")
     names = [one.locator("span").first.inner_text() for one in legend.all()]
     assert set(names) == {dataset for dataset, _modality in found}

@@ -69,14 +69,14 @@ def promote(page: Page) -> None:
     """Two epochs on a few pairs may well be worse: then with a reason, as a person would."""
     page.get_by_role("button", name="Promote").click()
     page.get_by_role("dialog").get_by_role("button", name="Promote").click()
-    begun = page.get_by_text("The promotion has begun.")
-    worse = page.get_by_label("Promote it although it is worse")
+    begun = page.get_by_text("The promotion has started.")
+    worse = page.get_by_label("Promote it even though it performs worse")
     expect(begun.or_(worse).first).to_be_visible()
     if worse.is_visible():
         override(page)
         return
     done = page.locator(".page-head .status-live")
-    again = page.get_by_role("button", name="Promote all the same")
+    again = page.get_by_role("button", name="Promote anyway")
     expect(done.or_(again).first).to_be_visible(timeout=JOB_MS)
     if again.is_visible():
         again.click()
@@ -85,7 +85,7 @@ def promote(page: Page) -> None:
 
 def override(page: Page) -> None:
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Promote it although it is worse").check()
+    dialog.get_by_label("Promote it even though it performs worse").check()
     dialog.get_by_label("Reason").fill("Only a test.")
     dialog.get_by_role("button", name="Promote").click()
 
@@ -116,7 +116,10 @@ def test_what_was_found_is_judged_and_opening_counts(signed_in: Page) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["/models", "/models/prior-1", "/models/finetune", "/models/golden-queries", "/tasks", "/tasks/new"],
+    [
+        *("/models", "/models/prior-1", "/models/finetune", "/models/golden-queries", "/models/labels"),
+        *("/tasks", "/tasks/new"),
+    ],
 )
 def test_no_page_of_models_is_wider_than_a_phone(signed_in: Page, address: str) -> None:
     signed_in.set_viewport_size({"width": 360, "height": 740})

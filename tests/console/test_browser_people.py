@@ -52,8 +52,8 @@ def test_inviting_joining_and_removing(signed_in: Page, guest: Page, stack: Any)
     assert guest.url == f"{stack.base_url}/invitation"
     guest.get_by_label("Name").fill("Ann Bee")
     guest.get_by_label("New password").fill(PASSWORD)
-    guest.get_by_label("The same again").fill(PASSWORD)
-    guest.get_by_role("button", name="Make the account and join").click()
+    guest.get_by_label("Repeat it").fill(PASSWORD)
+    guest.get_by_role("button", name="Create account and join").click()
     expect(guest.get_by_role("heading", name="Overview")).to_be_visible()
     expect(guest.get_by_role("link", name="People")).to_have_count(0)
 

@@ -32,7 +32,7 @@ def test_a_failed_delivery_is_sent_again(signed_in: Any) -> None:
         page.get_by_role("link", name=re.compile("127.0.0.1")).click()
         expect(page.get_by_text("Disabled: it answered 410 Gone")).to_be_visible()
         receiver.answer = plain(200)
-        page.get_by_role("button", name="Make active").click()
+        page.get_by_role("button", name="Activate webhook").click()
         page.get_by_role("link", name="A test").click()
         page.get_by_role("button", name="Send again").click()
         expect(page.locator(".page-head .status")).to_have_text("succeeded")

@@ -58,7 +58,7 @@ def editing(signed_in: Page) -> Page:
     page.get_by_role("button", name="New policy").click()
     page.get_by_label("Name").fill(f"Edited {secrets.token_hex(3)}")
     page.get_by_role("button", name="Create", exact=True).click()
-    page.get_by_role("link", name="Write a new version").click()
+    page.get_by_role("link", name="Write as JSON and CEL").click()
     expect(page.get_by_role("textbox", name="Document (JSON)")).to_be_visible()
     return page
 
@@ -126,7 +126,7 @@ def test_a_rule_is_tried_on_a_past_audit(editing: Page) -> None:
     write_policy(page, rules("item.modality == 'text'"))
     page.get_by_role("button", name="Try it").click()
     tried = page.locator("#tried")
-    expect(tried.get_by_text("fires", exact=True)).to_be_visible()
+    expect(tried.get_by_text("matches", exact=True)).to_be_visible()
     expect(tried).to_contain_text("item.modality = text")
     expect(page).to_have_url(address)
     shoot(page, "editor-tried")
@@ -150,7 +150,7 @@ def test_what_was_marked_is_blended_over_the_picture_by_the_keyboard(signed_in: 
     page.locator("[type=file]").first.set_input_files([forged()])
     page.locator(".tile a").first.click(timeout=90_000)
     page.get_by_role("button", name="Audit", exact=True).click()
-    expect(page.get_by_role("heading", name="Where it was seen")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("heading", name="Where it was found")).to_be_visible(timeout=120_000)
     slider = page.get_by_role("slider", name=re.compile("copy-move marked"))
     mask = page.locator("[data-mask]").first
     expect(mask).to_have_css("opacity", "0.6")
@@ -213,11 +213,47 @@ def test_the_log_of_a_job_grows_while_one_looks(signed_in: Page, stack: Any) -> 
     expect(page.locator(".status-cancelled").first).to_be_visible()
 
 
-@pytest.mark.parametrize("address", ["/usage", "/jobs", "/origins"])
+MAKE_SOME = """late = timezone.now() + dt.timedelta(hours=1)
+    running = dict(state="running", started_at=timezone.now(), lease_until=late)
+    runs = Job.objects.create(kind="build_index", progress_total=10, **running)
+    broken = dict(state="failed", finished_at=timezone.now(), error={"type": "t", "detail": "It broke."})
+    made = [Job.objects.create(kind="forget_scores", arguments={"versions": []}, **broken) for _ in range(2)]
+    print(runs.id, *(job.id for job in made))"""
+
+
+def test_ticked_jobs_stay_ticked_while_the_list_moves_and_are_tried_again(
+    signed_in: Page, stack: Any
+) -> None:
+    page = signed_in
+    runs, first, second = in_stack(stack, JOB.format(do=MAKE_SOME)).split()
+    page.goto("/jobs")
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_disabled()
+    page.locator(f"#tick-{first}").check()
+    page.locator(f"#tick-{second}").check()
+    expect(page.locator("[data-ticked]")).to_have_text("2 chosen")
+    in_stack(stack, JOB.format(do=f'Job.objects.filter(pk="{runs}").update(progress_done=7)'))
+    expect(page.get_by_text("7 of 10")).to_be_visible()
+    for job in (first, second):
+        expect(page.locator(f"#tick-{job}")).to_be_checked()
+    # What was tried again elsewhere meanwhile is not ticked any more once it has nothing to be done to.
+    end = f'Job.objects.filter(pk="{second}").update(state="succeeded", error=None)'
+    in_stack(stack, JOB.format(do=end))
+    expect(page.locator(f"#tick-{second}")).to_have_count(0)
+    expect(page.locator("[data-ticked]")).to_have_text("1 chosen")
+    again.click()
+    expect(page.get_by_role("heading", name="Try 1 job again?")).to_be_visible()
+    page.get_by_role("button", name="Try 1 job again").click()
+    expect(page.get_by_text("1 job is queued again.")).to_be_visible()
+    end = f'Job.objects.filter(pk="{runs}").update(state="cancelled", finished_at=timezone.now())'
+    in_stack(stack, JOB.format(do=end))
+
+
+@pytest.mark.parametrize("address", ["/usage", "/jobs", "/jobs/bulk", "/origins"])
 def test_no_page_of_work_is_wider_than_a_phone(signed_in: Page, address: str) -> None:
     signed_in.goto(address)
     signed_in.wait_for_load_state("networkidle")
-    shoot(signed_in, address.strip("/"))
+    shoot(signed_in, address.strip("/").replace("/", "-"))
     signed_in.set_viewport_size({"width": 360, "height": 740})
     signed_in.goto(address)
     signed_in.wait_for_load_state("networkidle")

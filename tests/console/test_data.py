@@ -52,7 +52,7 @@ def test_a_persons_data_is_shown_and_erased_only_when_its_number_is_typed(
     run_job(str(job.id), str(party.id))
     assert left(party) == ["c"]
     page = owner.get(begun["Location"]).content.decode()
-    assert "Nothing more was found" in page
+    assert "Nothing left" in page
     assert "backups" in page
     assert "customer_id" not in page
     assert f"/data/erasures/{receipt.id}" in owner.get("/data").content.decode()
@@ -78,6 +78,15 @@ def test_what_is_unclear_is_said_and_erases_nothing(
 def test_external_ids_one_a_line(party: Party, owner: Client, dataset: Dataset) -> None:
     asked = {"external_ids": " a \r\n\r\nc\r\nnobody"}
     assert "Type <strong>2</strong>" in owner.post("/data/erase", asked).content.decode()
+
+
+def test_an_export_for_what_is_no_public_key_is_refused(
+    party: Party, owner: Client, dataset: Dataset
+) -> None:
+    shown = owner.post("/data/export", {"recipient": "age1x"}, follow=True).content.decode()
+    assert "This is no public key of age." in shown
+    with tenant_scope(party.id):
+        assert not Export.objects.exists()
 
 
 def test_an_export_is_asked_for_and_fetched(party: Party, owner: Client, dataset: Dataset) -> None:

@@ -91,10 +91,10 @@ def test_what_was_not_measured_is_said_beside_the_score(detector: str, caveat: b
     }
     seen = audit_of({"categories": {"nudity": found}, "authenticity": {}})
     (line,) = audit_summary(Audit(rules=[]), seen, None).looked
-    assert line.caveat == ("how much it misses was not measured" if caveat else "")
+    assert line.caveat == ("its miss rate has not been measured" if caveat else "")
     page = {"sheet": {"looked": [line]}, "audit": Audit(decision="allow"), "asset": None}
     shown = render_to_string("console/parts/audit_categories.html", page)
-    assert ("not calibrated, so not a probability; how much it misses was not measured" in shown) == caveat
+    assert ("not calibrated, so not a probability; its miss rate has not been measured" in shown) == caveat
 
 
 def test_moments_and_stretches_are_placed_on_the_time_line() -> None:
@@ -222,7 +222,7 @@ def test_a_picture_has_a_slider_over_what_was_marked(party: Party, world: World,
     page = read(owner, f"/audits/{audit.id}")
     assert 'type="range"' in page
     assert "data-mask" in page
-    assert "no proof" in page
+    assert "not proof" in page
     assert faults_of(page) == []
 
 

@@ -12,7 +12,8 @@ import pytest
 from standalone.frontend import OUTPUT
 from tests.console import icons
 
-CONSOLE = Path(__file__).resolve().parents[2] / "platform" / "console"
+PLATFORM = Path(__file__).resolve().parents[2] / "platform"
+CONSOLE = PLATFORM / "console"
 SOURCES = CONSOLE / "frontend"
 MAX_SCRIPT = 200_000
 

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from tenants.accounts.permissions import ROLES
 from tenants.datasets.models import Asset, Blob
 from tenants.generation import previews
+from tenants.generation.disclosure import get_disclosure
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
 from tenants.scope import tenant_scope
@@ -45,7 +46,7 @@ def test_an_empty_workspace_has_a_form_with_defaults(owner: Client) -> None:
     shown = owner.get("/generate")
     page = text_of(shown)
     assert faults_of(shown.content.decode()) == []
-    assert "Nothing has been made yet" in page
+    assert "Nothing generated yet" in page
     assert "A small demo generator" in page
     assert 'name="steps" value="25"' in page
     assert page.count('name="outputs"') == 3
@@ -74,6 +75,7 @@ def test_what_is_asked_for_becomes_a_generation(party: Party, owner: Client) -> 
         ({"prompt": "  "}, "Say in words what to make."),
         ({"prompt": "x" * 2_001}, "at most 2000 characters"),
         ({"prompt": "a \x07 bell"}, "control characters"),
+        ({"prompt": "happiness"}, "knows nothing that these words name"),
         ({"outputs": []}, "This field is required."),
         ({"outputs": ["smell"]}, "is not one of the available choices"),
         ({"steps": "101"}, "less than or equal to 100"),
@@ -105,7 +107,7 @@ def test_a_foreign_dataset_or_picture_is_absent(owner: Client, stranger: Party) 
 def test_what_is_switched_off_says_how_to_switch_it_on(owner: Client, settings: Any) -> None:
     settings.GENERATORS = {**settings.GENERATORS, "audio": ""}
     page = text_of(owner.get("/generate"))
-    assert "Switched off." in page
+    assert "Turned off." in page
     assert "GENERATOR_AUDIO" in page
     assert 'value="audio" disabled' in page
     refused = owner.post("/generate/new", GIVEN)
@@ -135,11 +137,11 @@ def test_the_estimate_follows_what_is_ticked_and_what_was_measured(party: Party,
     part = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "generation-estimate"}
     guess = text_of(owner.get("/generate?outputs=image&outputs=audio", **part))
     assert "about 7 s" in guess
-    assert "A guess until some were made here." in guess
+    assert "A rough estimate until there are some here." in guess
     assert "<form" not in guess
     generating.made(party, cpu_s=6)
     assert "about 6 s" in text_of(owner.get("/generate?outputs=image", **part))
-    assert "A guess" in text_of(owner.get("/generate?outputs=video", **part))
+    assert "A rough estimate" in text_of(owner.get("/generate?outputs=video", **part))
 
 
 def test_a_spent_quota_is_told_before_and_refused_after(party: Party, owner: Client) -> None:
@@ -175,7 +177,7 @@ def test_the_gallery_is_filtered_and_paged(party: Party, owner: Client, monkeypa
     assert 'hx-trigger="every 2s"' not in second
     assert "a tune" not in text_of(owner.get("/generate?state=failed"))
     assert "a sea" not in text_of(owner.get("/generate?kind=audio"))
-    assert "Nothing fits" in text_of(owner.get("/generate?kind=video"))
+    assert "No matches" in text_of(owner.get("/generate?kind=video"))
     part = text_of(owner.get("/generate?state=failed", HTTP_HX_REQUEST="true", HTTP_HX_TARGET="gallery"))
     assert part.startswith("<ul")
 
@@ -210,7 +212,7 @@ def test_one_that_is_made_shows_its_progress_and_its_preview(party: Party, owner
     assert faults_of(shown.content.decode()) == []
     assert f'data-job="{row.job_id}" data-state="queued" data-panel="{address}"' in page
     assert f'data-preview="{address}/preview"' in page
-    assert "Waits for its turn." in page
+    assert "Waiting for its turn." in page
     assert owner.get(f"{address}/preview").status_code == 204
     previews.keep(party.id, row.id, b"\x89PNG\r\n")
     seen = owner.get(f"{address}/preview")
@@ -269,10 +271,10 @@ def test_what_was_deleted_or_held_back_is_not_shown(
     ("state", "kind", "said"),
     [
         ("blocked", "prompt-blocked", "Word the prompt differently"),
-        ("failed", "out-of-memory", "Ask for a smaller size"),
+        ("failed", "out-of-memory", "Choose a smaller size"),
         ("failed", "no-such-model", "or to correct its id"),
         ("failed", "not-marked", "Its marks could not be read back"),
-        ("failed", "something-new", "nothing counts against the quota"),
+        ("failed", "something-new", "nothing counts towards the quota"),
         ("cancelled", "", "Nothing was kept"),
     ],
 )
@@ -318,8 +320,8 @@ def test_deleting_asks_whether_the_assets_go_too_and_keeps_them_by_default(
     shown = owner.get(f"/generate/{row.id}")
     page = text_of(shown)
     assert faults_of(shown.content.decode()) == []
-    assert 'name="assets" value="true" aria-describedby="delete-assets-hint"> Delete the 1 asset' in page
-    assert "What was asked to be made from them" not in page
+    assert 'name="assets" value="true" aria-describedby="delete-assets-hint"> Also delete the 1 asset' in page
+    assert "Requests based on them" not in page
     _, before = ids_of(party)
     for given in ({}, {"assets": ""}, {"assets": "false"}, {"assets": "on"}):
         another = generating.made(party)
@@ -337,7 +339,7 @@ def test_what_it_made_goes_too_where_that_is_ticked(party: Party, owner: Client)
     generating.asked(party, outputs=("video",))
     with tenant_scope(party.id):
         Generation.objects.filter(prompt=generating.PROMPT, state="queued").update(remix_of_id=asset.id)
-    assert "What was asked to be made from them" in text_of(owner.get(f"/generate/{row.id}"))
+    assert "Requests based on them" in text_of(owner.get(f"/generate/{row.id}"))
     answer = owner.post(f"/generate/{row.id}/delete", {"assets": "true"}, follow=True)
     assert "The generation and 1 asset were deleted." in text_of(answer)
     assert ids_of(party) == ({other.id}, {kept.id})
@@ -349,7 +351,7 @@ def test_nothing_is_asked_about_assets_where_there_are_none(party: Party, owner:
     row = generating.ended(party, "failed", {"type": "failed", "detail": "It failed."})
     page = text_of(owner.get(f"/generate/{row.id}"))
     assert 'name="assets"' not in page
-    assert "Its words and figures go.<" in page
+    assert "Its prompt and metrics are deleted.<" in page
     answer = owner.post(f"/generate/{row.id}/delete", {"assets": "true"}, follow=True)
     assert "The generation was deleted." in text_of(answer)
 
@@ -362,7 +364,7 @@ def test_who_may_not_delete_assets_is_refused_and_not_asked(
     monkeypatch.setitem(ROLES, "editor", ROLES["editor"] - {"write"})
     page = text_of(editor.get(f"/generate/{row.id}"))
     assert 'name="assets"' not in page
-    assert "What it made stays, as assets.<" in page
+    assert "The assets it made are kept.<" in page
     refused = editor.post(f"/generate/{row.id}/delete", {"assets": "true"})
     assert (refused.status_code, "write" in text_of(refused)) == (403, True)
     assert ids_of(party) == before
@@ -431,3 +433,80 @@ def test_what_was_made_is_served_as_it_was_released(party: Party, owner: Client)
     shown = owner.get(f"/assets/{asset.id}/content")
     assert (shown.status_code, shown["Content-Type"]) == (200, asset.blob.media_type)
     assert hashlib.sha256(b"".join(shown.streaming_content)).hexdigest() == asset.blob.sha256
+
+
+# --- What people see and hear --------------------------------------------------------------------------------
+
+
+def test_an_admin_chooses_whether_people_see_and_hear_it(party: Party, owner: Client, settings: Any) -> None:
+    settings.GENERATION_ICON, settings.GENERATION_NOTICE = "on", "off"
+    shown = owner.get("/generate/disclosure")
+    assert faults_of(shown.content.decode()) == []
+    assert "As the installation has it: on" in text_of(shown)
+    assert "As the installation has it: off" in text_of(shown)
+    saved = owner.post("/generate/disclosure", {"icon": "off", "notice": "on"})
+    assert (saved.status_code, saved["Location"]) == (302, "/generate/disclosure")
+    with tenant_scope(party.id):
+        kept = get_disclosure()
+    assert (kept.icon.chosen, kept.notice.chosen) == (False, True)
+    assert text_of(owner.get("/generate/disclosure")).count(" selected>") == 2
+    assert owner.post("/generate/disclosure", {"icon": "both", "notice": "on"}).status_code == 422
+    # Neither is named: as the installation has it.
+    owner.post("/generate/disclosure", {})
+    with tenant_scope(party.id):
+        kept = get_disclosure()
+    assert (kept.icon.chosen, kept.notice.chosen) == (None, None)
+
+
+def test_what_is_enforced_is_no_choice(party: Party, owner: Client, settings: Any) -> None:
+    settings.GENERATION_ICON, settings.GENERATION_NOTICE = "enforced", "off"
+    page = text_of(owner.get("/generate/disclosure"))
+    assert page.count(" disabled") == 1
+    assert "Enforced by the operator of this installation; it cannot be turned off here." in page
+    # A form that was made by hand.
+    assert owner.post("/generate/disclosure", {"icon": "off", "notice": "on"}).status_code == 302
+    with tenant_scope(party.id):
+        kept = get_disclosure()
+    assert (kept.icon.chosen, kept.icon.in_force, kept.notice.chosen) == (None, True, True)
+
+
+def test_the_page_says_what_people_see_and_hear_and_when_it_was_signed(party: Party, owner: Client) -> None:
+    row = generating.made(party)
+    stamp = {"state": "trusted", "at": "2026-12-01T05:36:18+00:00", "authority": "TSA"}
+    signed = {"state": "trusted", "signer": {}, "source_type": "x"}
+    with tenant_scope(party.id):
+        said = {
+            "c2pa": {**signed, "time_stamp": stamp},
+            "icon": {"text": "KI", "corner": "top-left"},
+            "notice": {"seconds": 2.39},
+        }
+        GenerationOutput.objects.filter(generation=row).update(provenance=said)
+    page = text_of(owner.get(f"/generate/{row.id}"))
+    assert "“KI” in a corner, visible to everyone." in page
+    assert "Spoken at the start, for 2.4 seconds." in page
+    assert "Time stamp verified; the authority is trusted here. Dec. 1, 2026" in page
+    assert f'alt="AI-generated picture: {generating.PROMPT}"' in page
+    with tenant_scope(party.id):
+        away = {"c2pa": {**signed, "time_stamp": {"state": "unavailable", "why": "It is away."}}}
+        GenerationOutput.objects.filter(generation=row).update(provenance=away)
+    page = text_of(owner.get(f"/generate/{row.id}"))
+    assert "Signed without a time stamp: none could be had." in page
+
+
+def test_the_page_says_of_each_thing_whether_it_was_drawn_or_taken(party: Party, owner: Client) -> None:
+    row = generating.made(party)
+    taken = {"name": "Twemoji", "author": "Twitter, Inc and other contributors", "licence": "CC BY 4.0"}
+    parts = [
+        {"thing": "cat", "how": "drawn", "model": "drawing-1"},
+        {"thing": "red <b>", "how": "taken", **taken, "source": "https://github.com/x", "changed": True},
+        {"thing": "hat", "how": "taken", **taken, "source": "javascript:alert(1)"},
+    ]
+    with tenant_scope(party.id):
+        GenerationOutput.objects.filter(generation=row).update(how="layout", provenance={"parts": parts})
+    page = text_of(owner.get(f"/generate/{row.id}"))
+    assert "What it shows: 3 things" in page and "<strong>cat</strong>: drawn by the model" in page
+    assert (
+        "taken from Twemoji, by Twitter, Inc and other contributors, CC BY 4.0</a>, in another colour" in page
+    )
+    assert "red &lt;b&gt;" in page and "javascript:" not in page
+    assert "Composed by rules from what a model drew and from open designs" in page

@@ -76,7 +76,7 @@ def test_a_code_that_is_new_says_what_was_kept() -> None:
         assert generator_message_of(nothing) == ""
     # One of ours that was kept in English is in the catalogue.
     with translation.override("zh-hans"):
-        assert reason_of({"type": "new", "detail": "There is no such generation."}).endswith("。")
+        assert reason_of({"type": "new", "detail": "This generation does not exist."}).endswith("。")
 
 
 def test_what_a_program_said_itself_is_kept_beside_its_code_alone() -> None:

@@ -42,7 +42,7 @@ def test_a_golden_query_is_added_by_ticks_and_ids_and_removed(party: Party, owne
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"text": "a kettle"}, "Tick the right answers"),
+        ({"text": "a kettle"}, "Select the right answers"),
         ({"text": "a kettle", "relevant": "zzz"}, "is not the id of an asset"),
         ({"text": "a kettle", "ticked": EVIL}, "is not the id of an asset"),
         ({"text": "", "relevant": "ID"}, "either a text or a picture"),
@@ -50,7 +50,7 @@ def test_a_golden_query_is_added_by_ticks_and_ids_and_removed(party: Party, owne
         ({"text": "x\x00", "relevant": "ID"}, "Null characters"),
         ({"asset": "zzz", "relevant": "ID"}, "is not the id of an asset"),
         ({"asset": "ID", "relevant": "ID"}, "no answer to itself"),
-        ({"text": "a kettle", "relevant": str(uuid.uuid4())}, "no such asset"),
+        ({"text": "a kettle", "relevant": str(uuid.uuid4())}, "This asset does not exist"),
     ],
 )
 def test_an_odd_golden_query_is_told(
@@ -73,4 +73,4 @@ def test_an_odd_golden_query_is_told(
 def test_a_viewer_sees_golden_queries_and_adds_none(person: Callable[..., Client]) -> None:
     viewer = person("viewer")
     page = read(viewer, "/models/golden-queries?q=kettle")
-    assert "an editor can add them" in page and "<form class" not in page
+    assert "Editors can add them" in page and "<form class" not in page

@@ -122,7 +122,7 @@ def test_files_that_cannot_be_imported(party: Party, dataset_id: str, owner: Cli
     for fields, words in (
         ({}, "Choose a file first."),
         ({"file": table(b"\x7fELF\x00\x01\x02", "x.csv")}, "jsonl"),
-        ({"upload": "../../etc"}, "There is no such upload."),
+        ({"upload": "../../etc"}, "This upload does not exist."),
     ):
         answer = owner.post(address, fields, follow=True)
         assert answer.redirect_chain == [(f"/datasets/{dataset_id}/imports", 302)]
@@ -154,7 +154,7 @@ def test_a_viewer_sees_a_draft_and_cannot_touch_it(
 ) -> None:
     page = draft(owner, dataset_id)
     text = person("viewer").get(page).content.decode()
-    assert "Someone with the role editor" in text
+    assert "An editor can check and start it." in text
     assert f"{page}/start" not in text
 
 

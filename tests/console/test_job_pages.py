@@ -51,7 +51,7 @@ def test_the_list_is_narrowed_by_state_kind_and_priority(make: Callable[..., Job
         assert not any(f"job-{job.id}" in page for job in hidden), query
         assert faults_of(page) == []
     assert "high priority" in read(owner, "/jobs")
-    assert "No job fits" in read(owner, "/jobs?kind=finetune")
+    assert "No matching jobs" in read(owner, "/jobs?kind=finetune")
 
 
 def test_a_page_of_jobs_costs_the_same_queries_however_many(make: Callable[..., Job], owner: Client) -> None:
@@ -71,7 +71,7 @@ def test_a_job_shows_its_log_and_gives_the_lines_that_are_new(
     party: Party, make: Callable[..., Job], owner: Client
 ) -> None:
     job = make(state="running")
-    assert "No line yet" in read(owner, f"/jobs/{job.id}")
+    assert "No log lines yet" in read(owner, f"/jobs/{job.id}")
     said(party, job, "Reading <b>ten</b> files")
     said(party, job, "One is broken", "warning")
     page = read(owner, f"/jobs/{job.id}")

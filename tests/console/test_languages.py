@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
+import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.forms import BaseForm
 from django.template import engines
 from django.test import Client
 from django.utils import translation
@@ -95,6 +98,65 @@ def test_translations_name_the_same_values(language: str) -> None:
     assert wrong == []
 
 
+# --- One word for one thing: the tables of docs/translating.md ---
+
+TABLES = (catalogue.ROOT / "docs" / "translating.md").read_text().partition("## Words of the pages")[2]
+ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", TABLES.partition("## Another language")[0], re.MULTILINE)
+TERMS = [(english, chinese) for english, chinese in ROWS if re.search("[\u4e00-\u9fff]|Webhook", chinese)][1:]
+RETIRED = [
+    phrase.removesuffix(" …")
+    for write, phrases in ROWS
+    if (write, phrases) not in TERMS and write not in ("English", "write", "---")
+    for phrase in phrases.split(", ")
+]
+# The English word means something else there, or is a name.
+OTHER_MEANINGS = {
+    "workspace": ("Google Workspace",),
+    "plan": ("This plan does not exist for this dataset.", "This plan has not been made to its end."),
+    "operator": ("A filter is an object of key", "Name an operator", "Operators are %(names)s."),
+    "rule": ("installation’s own rules",),
+    "task": ("a small task is sent through each queue",),
+    "map": ("map a column to the caption", "map to one of", "maps to {"),
+    "search": ("permission “search”",),
+}
+_NOT_WORDS = re.compile(
+    r"%\(\w+\)[sd]|<code>.*?</code>|<[^>]+>|`[^`]*`|\{[^}]*\}|\w+\.(?:parquet|jsonl|NAME\b)"
+)
+
+
+def texts() -> list[tuple[str, str]]:
+    """(English, Chinese) of each text of pages and messages, plural forms joined."""
+
+    def joined(text: str | tuple[str, ...] | list[str]) -> str:
+        return text if isinstance(text, str) else "\n".join(text)
+
+    return [(joined(row.id), joined(row.string)) for row in catalogue.read_catalogue("zh_Hans") if row.id]
+
+
+def test_the_tables_of_words_are_read() -> None:
+    assert len(TERMS) >= 50 and ("dataset", "数据集") in TERMS
+    assert "There is no such" in RETIRED and "anew" in RETIRED
+
+
+@pytest.mark.parametrize(("english", "chinese"), TERMS)
+def test_a_thing_has_one_word(english: str, chinese: str) -> None:
+    used = re.compile(rf"(?<![\w-]){re.escape(english)}(?:s|es)?(?![\w-])", re.IGNORECASE)
+    elsewhere = OTHER_MEANINGS.get(english, ())
+    said = [
+        (text, translated)
+        for text, translated in texts()
+        if used.search(_NOT_WORDS.sub("", text)) and not any(part in text for part in elsewhere)
+    ]
+    assert said
+    assert [pair for pair in said if chinese.lower() not in pair[1].lower()] == []
+
+
+@pytest.mark.parametrize("phrase", RETIRED)
+def test_retired_phrases_stay_away(phrase: str) -> None:
+    used = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)
+    assert [text for text, _ in texts() if used.search(text)] == []
+
+
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
 def test_scripts_are_translated_too(language: str) -> None:
     words = catalogue.read_script_messages(language)
@@ -170,7 +232,7 @@ def test_programs_are_answered_in_english(owner: Client, party: Party) -> None:
 def test_refusals_of_services_speak_the_language_of_the_page(person: Callable[..., Client]) -> None:
     owner = person("owner")
     page = owner.get("/assets/00000000-0000-0000-0000-000000000000", HTTP_ACCEPT_LANGUAGE=ZH)
-    assert (page.status_code, "这里什么也没有" in page.content.decode()) == (404, True)
+    assert (page.status_code, "页面不存在" in page.content.decode()) == (404, True)
     refused = person("viewer").get("/keys", HTTP_ACCEPT_LANGUAGE=ZH, HTTP_ACCEPT="application/json")
     assert refused.json()["title"] == "不允许"
 
@@ -208,7 +270,7 @@ def test_a_moment_that_has_not_come_is_a_dash() -> None:
 def test_codes_have_words_in_both_languages() -> None:
     assert (console_tags.label("running", "state"), console_tags.kind_name("embed_asset")) == (
         "running",
-        "Index an asset",
+        "Embed an asset",
     )
     assert console_tags.label("something_new", "state") == "something_new"
     with translation.override("zh-hans"):
@@ -216,6 +278,49 @@ def test_codes_have_words_in_both_languages() -> None:
             "运行中",
             "所有者",
         )
+
+
+#: Their templates write the label, or show none.
+LABELLED_ELSEWHERE = {
+    *(
+        "UploadForm.caption",
+        "UploadForm.metadata",
+        "UploadForm.text",
+        "ConfirmForm.name",
+        "SignInForm.username",
+    ),
+    *(
+        "GenerateForm.outputs",
+        "RotateForm.overlap",
+        "FinetuneForm.method",
+        "FinetuneForm.stage",
+        "SinceForm.hours",
+    ),
+}
+
+
+def test_every_field_of_a_form_has_a_label_of_its_own() -> None:
+    """Else Django makes one of the field's name, in English."""
+    unlabelled = {
+        f"{form.__name__}.{name}"
+        for form in _forms()
+        for name, field in form.base_fields.items()
+        if field.label is None and not field.widget.is_hidden
+    }
+    assert unlabelled == LABELLED_ELSEWHERE
+
+
+def _forms() -> list[Any]:
+    import backoffice
+    import console
+
+    found = []
+    for package in (console, backoffice):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            for one in vars(importlib.import_module(module.name)).values():
+                if isinstance(one, type) and issubclass(one, BaseForm) and one.__module__ == module.name:
+                    found.append(one)
+    return found
 
 
 def test_every_kind_of_job_has_words() -> None:
@@ -228,15 +333,11 @@ def test_every_kind_of_job_has_words() -> None:
 
 def test_every_verb_of_the_log_has_words() -> None:
     from console.labels import VERBS
+    from tenants.events import access_log
 
     verbs = set()
-    for folder in ("tenants", "platform/console", "platform/api"):
+    for folder in ("tenants", "platform/console", "platform/api", "workers"):
         for path in (messages.ROOT / folder).rglob("*.py"):
             verbs |= set(re.findall(r'verb="([a-z_]+\.[a-z_]+)"', path.read_text()))
-    assert verbs - set(VERBS) == set()
-
-
-def test_a_file_that_cannot_be_decoded_is_refused_in_the_language_of_the_page() -> None:
-    with translation.override("zh-hans"):
-        error = problems.of_media(MediaError("damaged", "the picture is damaged: its end is missing"))
-    assert error.detail == "图片已损坏：末尾缺失"
+    verbs |= {access_log.SIGNED_IN, access_log.SIGNED_OUT, access_log.SIGN_IN_FAILED, access_log.REFUSED}
+    assert {verb for verb in verbs if not verb.startswith(("flag.", "operator."))} - set(VERBS) == set()

@@ -72,9 +72,9 @@ def test_a_recording_plays_and_its_words_lead_to_moments(
 def test_silence_is_said(party: Party, recording: Asset, owner: Client) -> None:
     with tenant_scope(party.id):
         TranscriptSegment.objects.all().delete()
-    assert "No words were heard." in owner.get(f"/assets/{recording.id}").content.decode()
+    assert "No speech was found." in owner.get(f"/assets/{recording.id}").content.decode()
     change(party, recording, has_sound=False)
-    assert "There is no sound track." in owner.get(f"/assets/{recording.id}").content.decode()
+    assert "It has no sound track." in owner.get(f"/assets/{recording.id}").content.decode()
 
 
 def test_a_film_has_a_poster(party: Party, recording: Asset, owner: Client) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +56,7 @@ def test_without_models_of_its_own_a_workspace_is_told_what_a_pair_is(
     page = read(owner, "/models")
     assert ">prior-2<" in page
     assert "status-live" in page
-    assert "pictures with a caption each" in page
+    assert "pairs of a picture and its caption" in page
     assert 'href="/models" aria-current="page"' in page
     assert "/models/finetune" not in read(person("viewer"), "/models")
 
@@ -113,7 +115,7 @@ def test_a_fine_tune_is_started_once_and_the_quota_is_told(party: Party, dataset
         assert row.created_by == str(owner.user.pk)
     assert response["Location"] == f"/models/{row.id}"
     assert "Queued." in read(owner, f"/models/{row.id}")
-    assert "1 fine-tunes at once" in post(owner, "/models/finetune", {**fields, "name": "b"}, 403)
+    assert "1 fine-tune at once" in post(owner, "/models/finetune", {**fields, "name": "b"}, 403)
     with tenant_scope(party.id):
         Job.objects.filter(pk=row.job_id).update(state="failed")
     page = post(owner, "/models/finetune", fields, 409)
@@ -124,7 +126,7 @@ def test_a_fine_tune_is_started_once_and_the_quota_is_told(party: Party, dataset
     ("field", "value", "said"),
     [
         ("dataset", "", "required"),
-        ("dataset", "zzz", "valid UUID"),
+        ("dataset", "zzz", "Choose a dataset, or a version of one."),
         ("epochs", "0", "greater than or equal to 1"),
         ("epochs", "201", "less than or equal to 200"),
         ("epochs", "many", "whole number"),
@@ -151,8 +153,12 @@ def test_what_belongs_to_others_is_no_base_and_no_dataset(
 ) -> None:
     theirs = learning.candidate(stranger)
     good = {"dataset": str(dataset.id), "stage": "adapt", "method": "heads", "epochs": "5"}
-    assert "no such model" in post(owner, "/models/finetune", {**good, "base": str(theirs.id)}, 404)
-    assert "no such dataset" in post(owner, "/models/finetune", {**good, "dataset": str(uuid.uuid4())}, 404)
+    assert "This model does not exist" in post(
+        owner, "/models/finetune", {**good, "base": str(theirs.id)}, 404
+    )
+    assert "This dataset does not exist" in post(
+        owner, "/models/finetune", {**good, "dataset": str(uuid.uuid4())}, 404
+    )
     draft = learning.training(party)
     assert "not been trained" in post(owner, "/models/finetune", {**good, "base": str(draft.id)}, 409)
 
@@ -176,7 +182,8 @@ def test_while_it_trains_its_page_is_alive_and_can_cancel(
     assert f'data-job="{row.job_id}" data-panel="/models/{row.id}"' in page
     assert "31 pairs are exact repetitions" in page
     assert page.count('class="chart"') == 3
-    assert 'aria-label="Loss: from' in page
+    assert 'aria-label="Loss by epoch, from 1.02 to 3.5"' in page
+    assert "left at most" not in page
     part = read(owner, f"/models/{row.id}", headers={"hx-request": "true"})
     assert "<html" not in part and "Learning: 6 validations" in part
     assert "/cancel" not in read(person("viewer"), f"/models/{row.id}")
@@ -184,6 +191,70 @@ def test_while_it_trains_its_page_is_alive_and_can_cancel(
     with tenant_scope(party.id):
         assert Job.objects.get(pk=row.job_id).cancel_requested
     assert "Stopping" in read(owner, f"/models/{row.id}")
+
+
+def test_what_is_left_of_a_training_is_told_once_it_is_known(party: Party, owner: Client) -> None:
+    row = learning.training(party, settings={"epochs": 15})
+    with tenant_scope(party.id):
+        row.curves = [{**one, "wall_s": 30} for one in row.curves]
+        row.save(update_fields=["curves"])
+        now = timezone.now() + dt.timedelta(minutes=1)
+        Job.objects.filter(pk=row.job_id).update(progress_done=62, lease_until=now)
+    # Ten epochs of thirty seconds.
+    assert "about 5 minutes left at most" in read(owner, f"/models/{row.id}")
+
+
+def curve_names(page: str) -> list[str]:
+    return re.findall(r'data-run="([^"]*)"', page)
+
+
+def test_runs_of_the_same_kind_are_laid_over_each_other(party: Party, stranger: Party, owner: Client) -> None:
+    mine, other = learning.candidate(party, name="mine"), learning.candidate(party, name="other")
+    full = learning.candidate(party, name="full one", stage="full")
+    solved = learning.candidate(party, name="at once", curves=learning.curves(0))
+    theirs = learning.candidate(stranger)
+    page = read(owner, f"/models/{mine.id}")
+    assert curve_names(page) == ["mine"] * 3
+    offered = page.partition('id="curve-runs"')[2].partition("</details>")[0]
+    assert str(other.id) in offered and str(full.id) not in offered and str(solved.id) not in offered
+    page = read(owner, f"/models/{mine.id}?with={other.id}&smooth=60")
+    assert curve_names(page) == ["mine", "other"] * 3
+    assert 'class="faint"' in page and 'value="60"' in page and "gone" not in page
+    assert f'value="{other.id}" checked' in page
+    for odd in (full.id, theirs.id, solved.id, uuid.uuid4(), "zzz", "%00", "9" * 3000):
+        page = read(owner, f"/models/{mine.id}?with={odd}")
+        assert curve_names(page) == ["mine"] * 3, odd
+        assert "A run that was asked for is gone" in page, odd
+    crowd = "&".join(f"with={uuid.uuid4()}" for _ in range(4))
+    assert "At most three runs" in read(owner, f"/models/{mine.id}?{crowd}")
+    for odd in ("-1", "1e3", "%C2%B2", "9" * 5000, "x", ""):
+        assert 'class="faint"' not in read(owner, f"/models/{mine.id}?smooth={odd}"), odd
+    assert 'value="95"' in read(owner, f"/models/{mine.id}?smooth=999")
+
+
+def test_models_side_by_side_share_their_charts(party: Party, owner: Client) -> None:
+    one, other = learning.candidate(party, name="one"), learning.candidate(party, name="other")
+    page = read(owner, f"/models/compare?model={one.id}&model={other.id}&model=prior-2")
+    assert curve_names(page) == ["one", "other"] * 3
+    assert page.count('type="hidden" name="model"') == 3
+
+
+def test_what_was_solved_at_once_has_no_curve(party: Party, owner: Client) -> None:
+    point = {"phase": "adapt", "epoch": 0, "best": True, "validation": {"primary": 0.625, "base": 0.5}}
+    page = read(owner, f"/models/{learning.candidate(party, curves=[point]).id}")
+    assert "solved in closed form" in page and "<dd>62.5 %</dd>" in page and "<dd>50.0 %</dd>" in page
+    assert 'class="chart"' not in page
+
+
+def test_figures_of_few_queries_carry_a_warning(party: Party, owner: Client) -> None:
+    found = learning.metrics()
+    for space in ("model", "parent"):
+        found["domain"][space]["text>image"] |= {"queries": 12, "pool": 8}
+    page = read(owner, f"/models/{learning.candidate(party, metrics=found).id}")
+    assert page.count("12 queries: a change of one is 8 points.") == 1
+    first, second = page.split('aria-labelledby="figures-')[1:]
+    assert "R@10" not in first and "R@10" in second
+    assert "(57.1–67.1)" in first and "(57.1–67.1)" not in second
 
 
 def test_a_failed_training_says_why_and_can_be_tried_again(party: Party, owner: Client) -> None:
@@ -206,18 +277,44 @@ def test_a_trained_model_shows_figures_beside_parent_and_traditional(party: Part
     assert 'data-open="promote"' in page
 
 
-def test_of_few_queries_no_figure_is_made_a_headline(party: Party, owner: Client) -> None:
-    """Of eight queries one more hit is 12.5 points, and of a pool of eight R@10 is always whole."""
-    few = learning.candidate(party, metrics=learning.metrics(queries=8, pool=8))
-    enough = learning.candidate(party, name="enough", metrics=learning.metrics(queries=30, pool=11))
-    page, table = read(owner, f"/models/{few.id}"), read(owner, "/models")
-    assert "too few to tell" in page and "8 queries" in page
-    assert "+12.0" not in page and "42.1 %" not in page
-    assert "8 queries: too few to tell" in table
-    assert 'data-name="R@10, %">–<' in page and 'data-name="R@5, %">62.1<' in page
-    page = read(owner, f"/models/{enough.id}")
-    assert "too few to tell" not in page
-    assert "+12.0" in page and "42.1 %" in page and 'data-name="R@10, %">72.1<' in page
+@pytest.mark.parametrize(
+    ("told", "fact", "notice"),
+    [
+        (
+            {"state": "carried", "asked": ["text", "image"], "pictures": 31},
+            "Estimated from the parent’s, on 31 pictures that were not trained on",
+            "While it answers, searches say how likely results are",
+        ),
+        (
+            {"state": "carried", "asked": ["text"], "pictures": 4},
+            "Estimated from the parent’s, on 4 pictures",
+            "Results of searches by a picture are ordered by similarity.",
+        ),
+        (
+            {"state": "same", "asked": ["text", "image"]},
+            "The same as the parent’s",
+            "While it answers, searches say how likely results are",
+        ),
+        ({"state": "none", "reason": "few"}, "None: too few pairs", "without saying how likely they are"),
+        (
+            {"state": "none", "reason": "base"},
+            "None: the parent has none",
+            "without saying how likely they are",
+        ),
+        ({}, "None: this model was trained by an earlier release", "without saying how likely they are"),
+    ],
+)
+def test_it_says_before_the_promotion_what_becomes_of_relevance(
+    party: Party, owner: Client, told: dict[str, Any], fact: str, notice: str
+) -> None:
+    row = learning.candidate(party)
+    with tenant_scope(party.id):
+        row.data = {**row.data, "relevance": told}
+        row.save(update_fields=["data"])
+    page = read(owner, f"/models/{row.id}")
+    facts, _, dialog = page.partition('<dialog id="promote"')
+    assert fact in facts
+    assert notice in dialog
 
 
 def test_a_model_from_elsewhere_or_with_odd_figures_is_shown_all_the_same(
@@ -265,12 +362,12 @@ def test_a_worse_model_needs_an_override_with_a_reason(
 
     monkeypatch.setattr(promotions, "promote", promote)
     page = post(owner, f"/models/{row.id}/promote", {}, 409)
-    assert "MRR falls by 0.1." in page and "data-open-now" in page and "although it is worse" in page
+    assert "MRR falls by 0.1." in page and "data-open-now" in page and "even though it performs worse" in page
     post(owner, f"/models/{row.id}/promote", {"override": "on"}, 422)
     post(owner, f"/models/{row.id}/promote", {"reason": "x"}, 422)
     post(owner, f"/models/{row.id}/promote", {"override": "on", "reason": "x" * 501}, 422)
     said = owner.post(f"/models/{row.id}/promote", {"override": "on", "reason": "A trial"}, follow=True)
-    assert "answers searches from now on" in said.content.decode()
+    assert "It now answers searches" in said.content.decode()
     assert asked == ["", "A trial"]
 
 
@@ -297,12 +394,12 @@ def test_a_promotion_under_way_waiting_and_over(
         under_way.state, under_way.report = "ready", learning.report([f"On golden queries it falls. {EVIL}"])
         under_way.save()
     page = read(owner, f"/models/{row.id}")
-    assert "On golden queries it falls." in page and "61.0 %" in page and "Give it up" in page
+    assert "On golden queries it falls." in page and "61.0 %" in page and "Abandon" in page
     assert "50.0 → <strong>40.0</strong>" in page
     viewer = read(person("viewer"), f"/models/{row.id}")
-    assert "waits for a decision" in viewer and "Give it up" not in viewer
+    assert "waiting for a decision" in viewer and "Abandon" not in viewer
     said = owner.post(f"/models/{row.id}/roll-back", follow=True).content.decode()
-    assert "The promotion was given up." in said
+    assert "The promotion was abandoned." in said
     with tenant_scope(party.id):
         assert selectors.newest_promotion(row).state == "abandoned"
 
@@ -312,7 +409,9 @@ def test_there_is_nothing_to_roll_back_or_cancel(party: Party, owner: Client) ->
     assert (
         "does not answer searches" in owner.post(f"/models/{row.id}/roll-back", follow=True).content.decode()
     )
-    assert "Nothing goes on" in owner.post(f"/models/{row.id}/cancel", follow=True).content.decode()
+    assert (
+        "There is nothing to cancel" in owner.post(f"/models/{row.id}/cancel", follow=True).content.decode()
+    )
     assert "alert-danger" in owner.post("/models/prior-2/roll-back", follow=True).content.decode()
     assert "not trained" in owner.post("/models/prior-2/retry", follow=True).content.decode()
 

@@ -15,6 +15,7 @@ from tenants.moderation.models import Backtest, Policy, PolicyActivation, Policy
 from tenants.moderation.policies import activate, add_version
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.console.pages import faults_of
 from tests.console.test_audits import read
 from tests.console.test_pages import EVIL
 from tests.tenants.reviewing import World, make_world
@@ -50,6 +51,19 @@ def save(client: Client, policy: Policy, document: Any, **fields: str) -> Any:
     return client.post(f"/policies/{policy.id}/edit", {"document": text, **fields})
 
 
+def confirmed(client: Client, address: str, fields: dict[str, str]) -> Any:
+    """What the page of the difference sends, after it was shown."""
+    shown = client.post(address, fields)
+    assert shown.status_code == 200
+    page = shown.content.decode()
+    assert faults_of(page) == []
+    form = page[page.index(f'action="{address}"') :]
+    sent = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form[: form.index("</form>")]))
+    answer = client.post(address, sent)
+    assert answer.status_code == 302
+    return answer
+
+
 def test_no_policies_yet_offers_starters(owner: Client) -> None:
     page = read(owner, "/policies")
     assert "No policies yet" in page
@@ -62,7 +76,7 @@ def test_a_policy_begins_with_a_starter_and_is_in_force_nowhere(
     party: Party, policy: Policy, owner: Client
 ) -> None:
     page = read(owner, f"/policies/{policy.id}")
-    assert "not in force" in page
+    assert "not in effect" in page
     assert "It matches content on a list of bad content." in page
     assert in_force(party) == []
     assert "Shop" in read(owner, "/policies")
@@ -246,7 +260,7 @@ def test_a_version_that_is_not_there(party: Party, policy: Policy, owner: Client
     sent = owner.post(f"/policies/{policy.id}/activate", {"version": "7", "mode": "enforce"})
     assert sent.status_code == 404
     assert owner.post(f"/policies/{policy.id}/backtest", {"version": "²"}).status_code == 404
-    assert "never in force" in owner.post(f"/policies/{policy.id}/roll-back", follow=True).content.decode()
+    assert "never in effect" in owner.post(f"/policies/{policy.id}/roll-back", follow=True).content.decode()
 
 
 def test_only_admins_put_versions_in_force(
@@ -254,7 +268,7 @@ def test_only_admins_put_versions_in_force(
 ) -> None:
     reviewer = person("reviewer")
     page = read(reviewer, f"/policies/{policy.id}")
-    assert "An admin puts versions in force." in page
+    assert "Admins activate versions." in page
     assert "/activate" not in page
     assert save(reviewer, policy, {"rules": [RULE]}).status_code == 302
     assert (
@@ -287,10 +301,10 @@ def test_a_backtest_is_followed_and_shows_what_would_change(
         }
         Backtest.objects.filter(pk=row.pk).update(state=state)
     part = owner.get(sent["Location"], headers={"hx-request": "true"}).content.decode()
-    assert "<strong>2</strong> of 3 would have been decided otherwise" in part
+    assert "<strong>2</strong> of 3 would have been decided differently" in part
     assert '<td class="num changed">2</td>' in part
     assert f'href="/audits/{audit}"' in part
-    assert "Tried on the history" in read(owner, f"/policies/{policy_id}")
+    assert "Backtested" in read(owner, f"/policies/{policy_id}")
 
 
 def test_hostile_words_of_a_policy_stay_words(party: Party, owner: Client) -> None:

@@ -109,9 +109,14 @@ def test_a_value_narrows_and_is_taken_away_again(owner: Client, shop: dict[str, 
     page = ask(owner, like=shop["seed"], toggle=red)
     assert tiles(page) == [shop["red"], shop["crimson"]]
     assert offered(page)["red"] == ("2", True)
-    assert "blue" not in offered(page)
+    # What else could be chosen stays in sight, with what it would add.
+    assert offered(page)["blue"] == ("1", False)
     assert chips(page) == [("like", shop["seed"]), ("only", red)]
     assert "colour: red" in page
+    both = [red, only(colour={"eq": "blue"})]
+    page = ask(owner, like=shop["seed"], only=both)
+    assert tiles(page) == [shop["red"], shop["crimson"], shop["blue"]]
+    assert (offered(page)["red"], offered(page)["blue"]) == (("2", True), ("1", True))
     # Pressed again, or its cross.
     for button in ("toggle", "drop"):
         page = ask(owner, like=shop["seed"], only=red, **{button: red})
@@ -123,14 +128,19 @@ def test_a_range_narrows(owner: Client, shop: dict[str, str]) -> None:
     page = ask(owner, like=shop["seed"], toggle=only(price={"gte": 15, "lt": 30}))
     assert tiles(page) == [shop["crimson"]]
     assert "price: 15 – 30" in page
+    # Another one takes its place.
+    before = only(price={"gte": 15, "lt": 30})
+    page = ask(owner, like=shop["seed"], only=before, toggle=only(price={"gte": 30, "lte": 45}))
+    assert tiles(page) == [shop["blue"]]
+    assert ("only", before) not in chips(page)
 
 
-def test_several_values_are_joined_by_and(owner: Client, shop: dict[str, str]) -> None:
+def test_values_of_several_keys_are_joined_by_and(owner: Client, shop: dict[str, str]) -> None:
     chosen = [only(colour={"eq": "red"}), only(price={"lt": 15})]
     assert tiles(ask(owner, like=shop["seed"], only=chosen)) == [shop["red"]]
     page = ask(owner, like=shop["seed"], only=chosen, toggle=only(organic={"eq": True}))
     assert tiles(page) == []
-    assert "No asset fits these conditions" in page
+    assert "No assets match these conditions" in page
     # What leads out of it is still there.
     assert len(chips(page)) == 4
 
@@ -196,7 +206,7 @@ def test_more_and_less_like_this_become_chips(owner: Client, put: Put) -> None:
 
 def test_taking_the_last_example_away_leaves_the_empty_page(owner: Client, put: Put) -> None:
     page = ask(owner, like=(one := put(0)), drop=one)
-    assert "Words, a picture, or your voice" in page
+    assert "Text, a picture or your voice" in page
     assert 'data-address="/search"' in page
     assert chips(page) == []
 
@@ -209,7 +219,7 @@ def test_an_example_that_is_gone_can_be_taken_away(owner: Client, party: Party, 
     answer = owner.get(address)
     page = answer.content.decode()
     assert answer.status_code == 404
-    assert "An example is gone" in page
+    assert "An example no longer exists" in page
     assert chips(page) == [("like", kept), ("like", gone)]
     assert tiles(ask(owner, like=[kept, gone], drop=gone)) == [other]
 
@@ -338,12 +348,12 @@ def test_more_results_without_a_script(owner: Client, put: Put) -> None:
 
 LONG = json.dumps({"a": {"eq": "x" * 3000}})
 ODD: list[tuple[str, int, str]] = [
-    ("like=x", 404, "no such example"),
-    ("like=%00", 404, "no such example"),
+    ("like=x", 404, "This example does not exist"),
+    ("like=%00", 404, "This example does not exist"),
     (f"like={ONE}&unlike={ONE}", 422, "wanted or not"),
     ("&".join(f"like={uuid.UUID(int=n)}" for n in range(1, 22)), 422, "At most 20 examples"),
-    (f"like={ONE}", 404, "An example is gone"),
-    (f"q=x&unlike={ONE}", 404, "An example is gone"),
+    (f"like={ONE}", 404, "An example no longer exists"),
+    (f"q=x&unlike={ONE}", 404, "An example no longer exists"),
     ("q=x&only=nonsense", 422, "no choice that the results offer"),
     ("q=x&only=[]", 422, "no choice"),
     ("q=x&only={}", 422, "no choice"),
@@ -358,11 +368,11 @@ ODD: list[tuple[str, int, str]] = [
     ("q=x&only=" + "[" * 1900, 422, "no choice"),
     (f"q=x&only={LONG}", 422, "no choice"),
     ("&".join(["q=x", *(f'only={{"a{n}":{{"eq":1}}}}' for n in range(11))]), 422, "At most 10 values"),
-    ("q=x&modality=smell", 422, "no modality"),
-    ("q=x&dataset=x", 404, "no such dataset"),
-    (f"q=x&dataset={ONE}", 404, "no such dataset"),
-    ("asset=x", 404, "no such picture"),
-    (f"asset={ONE}", 404, "no such asset"),
+    ("q=x&modality=smell", 422, "Unknown modality"),
+    ("q=x&dataset=x", 404, "This dataset does not exist"),
+    (f"q=x&dataset={ONE}", 404, "This dataset does not exist"),
+    ("asset=x", 404, "This picture does not exist"),
+    (f"asset={ONE}", 404, "This asset does not exist"),
     ("q=x&key=a&operator=near&value=1", 422, "Operators are"),
     ("q=x&key=a%00&operator=eq&value=1", 422, ""),
     ("q=" + "x" * 10_001, 422, "at most 10000 characters"),
@@ -389,7 +399,7 @@ NOTHING = ["", "only=" + only(a={"eq": 1}), "unlike_text=x", "group=x", "colour=
 def test_addresses_that_ask_for_nothing_show_the_form(owner: Client, query: str) -> None:
     answer = owner.get(f"/search?{query}")
     assert answer.status_code == 200
-    assert "Words, a picture, or your voice" in answer.content.decode()
+    assert "Nothing to search yet" in answer.content.decode()
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud7ff", "\\", "%", "'"])

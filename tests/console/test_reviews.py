@@ -11,12 +11,14 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from tenants.datasets.models import Asset, Blob
 from tenants.moderation import reviews
 from tenants.moderation.models import Outcome, Review
-from tenants.moderation.reviews import queue
+from tenants.moderation.reviews import context, queue
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.auditing import audited, flag_of
+from tests.console.pages import faults_of
 from tests.console.test_audits import read
 from tests.tenants.reviewing import ANN, World, make_world
 
@@ -53,17 +55,29 @@ def test_the_queue_has_the_worst_first_and_says_what_is_late(world: World, owner
     assert "It may be rude." in late
     assert "It may be naked." not in late
     assert str(naked.id) in read(owner, "/reviews?show=zzz&page=zzz")
-    assert "Nothing waits" in read(owner, "/reviews?page=9")
+    assert "No reviews waiting" in read(owner, "/reviews?page=9")
+
+
+def test_a_picture_is_shown_to_who_reviews_it(world: World, owner: Client) -> None:
+    asset = world.add()
+    with tenant_scope(world.id):
+        Blob.objects.filter(pk=asset.blob_id).update(media_type="image/jpeg", width=64, height=48)
+        Asset.objects.filter(pk=asset.pk).update(modality="image")
+        picture = Asset.objects.get(pk=asset.pk)
+    review = flag_of(world, audited(world, ("rude",), asset=picture), "rude")
+    page = read(owner, f"/reviews/{review.id}")
+    assert f'<img src="/assets/{asset.pk}/content"' in page
+    assert "It cannot be shown" not in page
 
 
 def test_an_empty_queue_tells_where_reviews_come_from(owner: Client) -> None:
     page = read(owner, "/reviews")
-    assert "Nothing waits for a person" in page
+    assert "No reviews waiting" in page
     assert "count-badge" not in page
-    assert "Nothing has been decided yet" in read(owner, "/reviews/decisions")
-    assert "No review has been decided yet." in read(owner, "/reviews/figures")
+    assert "No decisions yet" in read(owner, "/reviews/decisions")
+    assert "No reviews have been decided yet." in read(owner, "/reviews/figures")
     sent = owner.post("/reviews/next", follow=True)
-    assert "Nothing in the queue is free for you now." in sent.content.decode()
+    assert "Nothing in the queue is available to you now." in sent.content.decode()
 
 
 def test_an_item_is_blurred_and_muted_until_somebody_wants_to_see_it(world: World, owner: Client) -> None:
@@ -71,9 +85,59 @@ def test_an_item_is_blurred_and_muted_until_somebody_wants_to_see_it(world: Worl
     page = read(owner, f"/reviews/{review.id}")
     assert '<div class="veil" tabindex="0" role="group"' in page
     assert "The whole audit" in page
-    assert "seller-17, 2 strikes before" in page
+    assert "2 strikes before" in page
+    assert "seller-17" in page
     assert "onkey" not in page
     assert "accesskey" not in page
+
+
+def test_a_review_says_why_it_is_here_who_sent_it_and_what_they_sent_before(
+    world: World, owner: Client
+) -> None:
+    audited(world, ("made",))
+    review = flag_of(world, audited(world))
+    page = read(owner, f"/reviews/{review.id}")
+    assert "Everything" in page[page.index('id="why-title"') :]
+    assert world.dataset.name in page[page.index('id="why-title"') :]
+    sender = page[page.index('id="sender-title"') :]
+    assert "seller-17" in sender
+    assert "Of 1 other item." in sender
+    assert "Labelled 1" in sender
+    assert faults_of(page) == []
+
+
+def test_the_words_of_a_text_stand_there_once_with_what_was_flagged_marked(
+    world: World, owner: Client
+) -> None:
+    review = flag_of(world, audited(world))
+    with tenant_scope(world.id):
+        words = review.asset.excerpt if review.asset else ""
+    page = read(owner, f"/reviews/{review.id}")
+    assert f"{words[:2]}<mark>{words[2:5]}</mark>{words[5:6]}<mark>{words[6:12]}</mark>{words[12:]}" in page
+    assert "<blockquote" not in page
+
+
+def test_a_second_opinion_is_not_told_what_was_decided_about_similar_items(
+    world: World, owner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review = flag_of(world, audited(world))
+    asked: list[object] = []
+    monkeypatch.setattr(context, "similar_decided", lambda asset: asked.append(asset) or [])
+    read(owner, f"/reviews/{review.id}")
+    assert len(asked) == 1
+    with tenant_scope(world.id):
+        Review.objects.filter(pk=review.id).update(kind="second")
+    read(owner, f"/reviews/{review.id}")
+    assert len(asked) == 1
+
+
+def test_a_flag_without_a_reason_whose_rule_is_in_no_policy_is_shown(world: World, owner: Client) -> None:
+    review = raised(world)
+    with tenant_scope(world.id):
+        Review.objects.filter(pk=review.pk).update(rule="of-old", reason="")
+    page = owner.get(f"/reviews/{review.id}")
+    assert page.status_code == 200
+    assert "<h1>of-old</h1>" in page.content.decode()
 
 
 def test_taking_deciding_and_undoing(world: World, owner: Client) -> None:
@@ -147,11 +211,14 @@ def test_what_somebody_else_holds_is_theirs(
     other = person("reviewer")
     other.post(f"/reviews/{review.id}/claim")
     page = owner.post(f"/reviews/{review.id}/claim", follow=True).content.decode()
-    assert "Somebody else holds this review." in page
-    assert f"Held by {other.user.email}" in page
+    assert "Someone else has claimed this review." in page
+    assert f"Claimed by {other.user.email}" in page
     sent = owner.post(f"/reviews/{review.id}/decide", {"decision": "allow", "reason": "x"})
     assert sent.status_code == 409
-    assert "Somebody else holds" in owner.post(f"/reviews/{review.id}/release", follow=True).content.decode()
+    assert (
+        "Someone else has claimed"
+        in owner.post(f"/reviews/{review.id}/release", follow=True).content.decode()
+    )
     assert outcomes_of(world) == []
     other.post(f"/reviews/{review.id}/release")
     assert state_of(world, review) == "open"
@@ -166,7 +233,7 @@ def test_a_second_opinion_is_asked_for_unbiased(party: Party, owner: Client) -> 
         second = Review.objects.get(kind="second")
     page = read(owner, f"/reviews/{second.id}")
     assert "SECRET WORDS" not in page
-    assert "What it stands at" not in page
+    assert "Current decision" not in page
     assert "SECRET WORDS" in read(owner, f"/reviews/{review.id}")
 
 
@@ -177,7 +244,7 @@ def test_many_are_looked_at_decided_and_undone_as_a_whole(world: World, owner: C
     audits = [world.audit(("rude",)) for _ in range(3)]
     kept = world.audit(("naked",))
     page = read(owner, "/reviews/bulk?rule=rude&decision=block")
-    assert "3 reviews fit" in page
+    assert "3 matching reviews" in page
     assert outcomes_of(world) == []
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
     late = world.audit(("rude",))
@@ -224,7 +291,7 @@ def test_a_bulk_decision_needs_a_reason_and_goes_on_only_with_its_own_batch(
     assert owner.post("/reviews/bulk/apply", strange).status_code == 422
     assert outcomes_of(world) == []
     assert (
-        "No review fits any more"
+        "No reviews match now"
         in (
             owner.post("/reviews/bulk/apply", {**fields, "rule": "none", "reason": "x"}, follow=True)
         ).content.decode()
@@ -238,4 +305,4 @@ def test_figures_count_what_people_made_of_rules(world: World, owner: Client) ->
         owner.post(f"/reviews/{review.id}/decide", {"decision": decision, "reason": "x"})
     page = " ".join(read(owner, "/reviews/figures").split())
     assert "67 %" in page
-    assert "Nothing has been looked at twice yet." in page
+    assert "No second opinions yet." in page

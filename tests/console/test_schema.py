@@ -75,9 +75,9 @@ def test_fields_are_shown_with_their_values(shop: Shop, owner: Client) -> None:
 def test_the_form_of_a_field_is_filled_and_suggests_its_values(shop: Shop, owner: Client) -> None:
     page = read(owner.get(f"{shop.address}?field=colour"))
     assert 'name="key" value="colour"' in page
-    assert "So far there are only these: blue, red." in page
-    assert "Guess it again" not in page
-    assert "So far there are only these" not in read(owner.get(f"{shop.address}?field=price"))
+    assert "Current values: blue, red." in page
+    assert "Guess again" not in page
+    assert "Current values" not in read(owner.get(f"{shop.address}?field=price"))
     assert 'value="fresh"' in read(owner.get(f"{shop.address}?field=fresh"))
 
 
@@ -100,7 +100,7 @@ def test_a_declaration_is_kept_counted_and_followed(shop: Shop, owner: Client) -
     assert (
         "“price” is declared. 2 assets do not fit; they stay as they are. Filters and search follow" in page
     )
-    assert 'data-name="Do not fit" class="misfits">2</td>' in page
+    assert 'data-name="Invalid values" class="misfits">2</td>' in page
     assert shop.jobs() == 1
     assert "12\n15.5</textarea>" in read(owner.get(f"{shop.address}?field=price"))
     read(shop.save(owner, key="price", type="number"))
@@ -110,7 +110,7 @@ def test_a_declaration_is_kept_counted_and_followed(shop: Shop, owner: Client) -
 def test_a_declaration_is_taken_back(shop: Shop, owner: Client) -> None:
     shop.save(owner, key="price", type="number", required="on")
     shop.save(owner, key="stock", type="number")
-    assert "Guess it again" in read(owner.get(f"{shop.address}?field=price"))
+    assert "Guess again" in read(owner.get(f"{shop.address}?field=price"))
     assert "is guessed from the values again" in read(shop.save(owner, key="price", forget="1"))
     shop.save(owner, key="stock", forget="1")
     assert shop.schema["price"] == {"type": "text", "guessed": True}

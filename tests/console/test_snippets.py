@@ -31,9 +31,10 @@ ODD = """it's "tea" $HOME `id` \\ 茶 @x ${CROSSLIGHT_KEY} {7}"""
 
 
 def made(query: Query, *filters: Any, words: str = "") -> snippets.Snippets:
-    found = snippets.snippets_of(url=URL, query=query, words=words or query.text, filters=filters)
-    assert found is not None
-    return found
+    merged = snippets.merge(filters)
+    assert merged is not None
+    body = snippets.body_of(query, words or query.text, merged)
+    return snippets.snippets_of(url=URL, body=body, with_file=query.image is not None)
 
 
 def run_curl(code: str, folder: Path) -> list[str]:
@@ -108,6 +109,7 @@ FORMS = [
     "text=tea&weigh=on&weight_text=70&weight_image=30&image_asset=" + ONE,
     f"like={ONE}&unlike={TWO}&unlike_text=coffee&group=duplicates&task=ecommerce",
     f"text=tea&dataset={ONE}&modality=image&modality=text&hybrid=on",
+    "text=tea&weak=on",
     'text=tea&key=price&operator=lt&value=3&key=colour&operator=in&value=red,blue&only={"size": {"eq": 2}}',
 ]
 
@@ -124,6 +126,8 @@ def test_the_api_reads_the_query_that_the_console_asked(form: str) -> None:
     # What only the console shows.
     query.explain = query.highlight = False
     query.facets = []
+    # Told as a number once the answer says which.
+    query.worth_showing = False
     assert read == query
 
 

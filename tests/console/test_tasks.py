@@ -141,7 +141,7 @@ def test_the_gate_says_what_it_lacks_how_far_it_is_and_how_it_did(
     with tenant_scope(party.id):
         Job.objects.filter(pk=job.pk).update(state="succeeded", result=report, finished_at=job.queued_at)
     part = read(owner, "/tasks", headers=HX)
-    assert "it was not taken" in part and "0.400" in part and "<html" not in part
+    assert "it was not adopted" in part and "0.400" in part and "<html" not in part
 
 
 def test_a_gate_of_its_own_is_shown_and_given_up(party: Party, owner: Client) -> None:
@@ -185,7 +185,7 @@ def test_the_search_page_offers_own_tasks_and_keeps_the_choice(party: Party, own
     sent = owner.post("/search/results", {"text": "tea", "task": "furniture"})
     assert sent["Location"] == "/search?q=tea&task=furniture&group=off"
     for odd in ("zzz", "%00"):
-        assert "There is no task" in read(owner, f"/search?q=tea&task={odd}", 422)
+        assert "Unknown task" in read(owner, f"/search?q=tea&task={odd}", 422)
 
 
 # --- Feedback --------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def shown(party: Party, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def trace_of(tenant_id: uuid.UUID, asked: uuid.UUID) -> Traced:
         if (tenant_id, asked) != (party.id, search_id):
-            raise NotFound("There is no such search of the last 24 hours.")
+            raise NotFound("No such search was made in the last 24 hours.")
         return Traced("general", "prior:1", [asset.id for asset in assets])
 
     monkeypatch.setattr(feedback, "trace_of", trace_of)

@@ -32,8 +32,8 @@ def used(party: Party, day: dt.date, kind: str, amount: float) -> None:
 
 def test_nothing_used_is_said(owner: Client) -> None:
     page = read(owner, "/usage?from=2001-01-01&to=2001-01-02")
-    assert "Nothing was used in these days" in page
-    assert "No job was made in these days." in page
+    assert "No usage in this period" in page
+    assert "No jobs in this period." in page
     assert faults_of(page) == []
 
 
@@ -82,7 +82,7 @@ def test_cost_is_summed_by_kind_of_the_period_alone(party: Party, stranger: Part
             id=uuid.UUID("00dc6acf-ac00-7000-8000-000000000000"), kind="finetune", cost_cpu_s=50
         )
     page = read(owner, "/usage")
-    assert "Index an asset" in page
+    assert "Embed an asset" in page
     assert "4.0 s" in page
     assert "kind=finetune" not in page
     assert "kind=finetune" in read(owner, "/usage?from=2000-01-01&to=2000-12-31")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from console.webhooks import EVENTS, WebhookForm
 from tenants.events import deliveries, endpoints, replays, webhooks
 from tenants.events.models import AuditEvent, Webhook
 from tenants.scope import tenant_scope
@@ -42,7 +43,7 @@ def only(party: Party) -> Webhook:
 
 
 def test_made_with_a_choice_of_events_and_its_secret_shown_once(owner: Client, party: Party) -> None:
-    assert "Nobody is told yet" in text_of(owner.get("/webhooks"))
+    assert "No webhooks yet" in text_of(owner.get("/webhooks"))
     assert "A job failed job.failed" in text_of(owner.get("/webhooks/new"))
     answer = owner.post(
         "/webhooks/new",
@@ -58,6 +59,12 @@ def test_made_with_a_choice_of_events_and_its_secret_shown_once(owner: Client, p
     assert "whsec_" not in page.content.decode()
     assert "Nothing was sent yet" in text_of(page)
     assert "2 types" in text_of(owner.get("/webhooks"))
+
+
+def test_every_type_of_event_can_be_chosen_once() -> None:
+    assert set(EVENTS) == set(webhooks.TYPES)
+    chosen = [str(choice.data["value"]) for _, choices in WebhookForm().groups for choice in choices]
+    assert sorted(chosen) == sorted(webhooks.TYPES)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +112,7 @@ def test_the_log_a_delivery_and_sending_it_again(owner: Client, party: Party, re
     path = f"/webhooks/{row.id}"
     receiver.answer = plain(410, b"<script>gone</script>")
     asked = owner.post(f"{path}/test", follow=True)
-    assert "It is about to be sent." in text_of(asked)
+    assert "About to be sent." in text_of(asked)
     deliveries.deliver(row.id, party.id)
     [delivery] = [asked.context["delivery"]]
     page = owner.get(f"{path}/deliveries/{delivery.id}")
@@ -114,7 +121,7 @@ def test_the_log_a_delivery_and_sending_it_again(owner: Client, party: Party, re
     assert '"type": "webhook.test"' in text_of(page)
     assert "Disabled: it answered 410 Gone" in text_of(owner.get(path))
     assert "A test webhook.test failed" in text_of(owner.get(f"{path}?state=failed"))
-    assert "No delivery is in this state" in text_of(owner.get(f"{path}?state=succeeded"))
+    assert "No deliveries in this state" in text_of(owner.get(f"{path}?state=succeeded"))
     refused = owner.post(f"{path}/deliveries/{delivery.id}/replay", follow=True)
     assert "This webhook is not active" in text_of(refused)
     owner.post(f"{path}/state", {"state": "active"})

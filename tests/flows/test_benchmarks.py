@@ -52,6 +52,26 @@ def test_every_section_of_a_benchmark_runs(toys: dict[str, dict[str, Any]], name
         assert where in ran["said"]
 
 
+IMPORTS = """
+import importlib, json, pathlib, sys
+sys.path.insert(0, "benchmarks")
+broken = {}
+for path in sorted(pathlib.Path("benchmarks").glob("[!_]*.py")):
+    try:
+        importlib.import_module(path.stem)
+    except Exception as error:
+        broken[path.stem] = f"{type(error).__name__}: {error}"
+print(json.dumps(broken))
+"""
+
+
+def test_each_begins_without_django_as_make_begins_it() -> None:
+    # All at toy size in one process would hide that one needs what another has set up.
+    command = [sys.executable, "-P", "-c", IMPORTS]
+    done = subprocess.run(command, cwd=ROOT, env=inherited(), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == {}
+
+
 # --- How they end ----------------------------------------------------------------------------------------
 
 

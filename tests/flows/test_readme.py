@@ -17,7 +17,7 @@ import pytest
 
 from standalone.tour import QUERIES
 from tests.flows.client import Client
-from tests.ranks import first
+from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -91,7 +91,8 @@ def walk(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]
     script = RECORDING_CURL + "".join(blocks)
     script = script.replace("var/demo.json", f"{stack.data_dir}/demo.json")
     script = script.replace("http://127.0.0.1:8000", stack.base_url)
-    script = script.replace("/tmp/kettles.csv", f"{folder}/kettles.csv")
+    for name in ("kettles.csv", "terms.md"):
+        script = script.replace(f"/tmp/{name}", f"{folder}/{name}")
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=ROOT,
@@ -107,6 +108,13 @@ def walk(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]
         [Call(one.read_text(), json.loads(one.with_suffix(".answer").read_text())) for one in asked],
         done.stdout,
     )
+
+
+def test_the_document_is_found_by_its_passage(walk: Walk) -> None:
+    (call,) = [call for call in walk.calls if "when fruit arrives" in call.asked]
+    (result,) = call.answer["results"]
+    assert result["asset"]["filename"] == "terms.md"
+    assert "Fruit arrives before nine." in result["matched"]["passage"]
 
 
 def _labels(answer: Any) -> list[str]:
@@ -130,14 +138,54 @@ def test_a_documented_search_finds_three_right_products(walk: Walk, asked: str) 
 
 
 def test_jobs_end_before_the_next_line_needs_them(walk: Walk) -> None:
-    """An import, a fine-tune, a promotion and a generation are waited for, and each ends well."""
-    assert re.findall(r"^(succeeded|failed|cancelled)$", walk.printed, re.MULTILINE) == ["succeeded"] * 4
+    """An import, a fine-tune, a promotion, a document and a generation are waited for, and each ends well."""
+    assert re.findall(r"^(succeeded|failed|cancelled)$", walk.printed, re.MULTILINE) == ["succeeded"] * 5
     by_path = {call.path: call.answer for call in walk.calls}
     (generation,) = [answer for path, answer in by_path.items() if path.startswith("/generations/")]
     assert generation["state"] == "succeeded"
     # Once by `wait_for`, once by the line after it.
     imported = [answer for answer in by_path.values() if "imported" in (answer.get("result") or {})][-1]
     assert (imported["result"]["imported"], imported["result"]["failed"]) == (2, 0)
+
+
+TOUR = re.search(r"for a first look:\n\n(.*?)\n\n", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def quoted(step: int) -> list[str]:
+    """What a step of the first look in the console quotes."""
+    assert TOUR
+    return re.findall(r"“([^”]+)”", TOUR[1].split("\n")[step - 1])
+
+
+def test_the_film_of_the_first_look_is_found_at_its_moment(shop: Client) -> None:
+    pepper, oranges = quoted(1)
+    assert "Red Bell Pepper" in _labels(shop.search(text=pepper, top_k=3))
+    assert TOUR
+    film, minutes, seconds = re.findall(r"\*([^*]+)\* is found, too, at (\d):(\d\d)", TOUR[1])[0]
+    results = shop.search(text=oranges, top_k=20)["results"]
+    (found,) = [one for one in results if one["asset"]["metadata"].get("label") == film]
+    moment = found["matched"]["segment"]
+    # As a clock shows it.
+    assert int(moment["start_s"]) <= int(minutes) * 60 + int(seconds) < moment["end_s"]
+
+
+def test_the_reviews_of_the_first_look_wait_for_somebody(shop: Client, clinic: Client) -> None:
+    def waiting() -> dict[str, Any] | None:
+        rows = {row["rule"]: row for row in shop.json("GET", "/reviews")["results"]}
+        return rows if {"contact-details", "spam", "abuse", "changed-after-signing"} <= set(rows) else None
+
+    rows = until(waiting, 120, "the demo's listings were not audited") or {}
+    (external_id,) = quoted(3)
+    audit = shop.json("GET", f"/audits/{rows['changed-after-signing']['audit']}")
+    assert audit["provenance"]["c2pa"]["state"] == "invalid"
+    assert (audit["decision"], audit["mode"]) == ("review", "enforce")
+    asset = shop.json("GET", f"/assets/{audit['asset']}")
+    assert (asset["modality"], asset["external_id"]) == ("image", external_id)
+
+    def letters() -> bool:
+        return [row["rule"] for row in clinic.json("GET", "/reviews")["results"]] == ["self-harm"]
+
+    until(letters, 60, "the demo's letters were not audited")
 
 
 def test_the_fine_tune_is_promoted_and_taken_back(walk: Walk, shop: Client) -> None:

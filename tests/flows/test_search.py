@@ -105,6 +105,8 @@ def test_none_one_and_two_assets(client) -> None:
         "model": client.search(text="anything")["model"],
         "index": {"generation": "0", "kind": "flat", "size": 0, "recall_estimate": 1.0},
         "cache": "miss",
+        "relevance_line": 0.6,
+        "relevance_corrected": False,
         "took_ms": 0,
     }
     dataset = client.dataset("few")

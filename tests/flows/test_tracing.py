@@ -98,7 +98,7 @@ def running(*arguments: str, collector: Collector) -> Iterator[None]:
 def address(collector: Collector) -> Iterator[str]:
     """A web process and a worker that tell the collector."""
     port = free_port()
-    web = ("granian", "--interface", "asgi", "--port", str(port), "--no-ws", "config.asgi:application")
+    web = ("granian", "--interface", "asgi", "--port", str(port), "--ws", "config.asgi:application")
     worker = ("celery", "--quiet", "-A", "config.celery", "worker", "-P", "solo", "-Q", "embed", "-n", "t@t")
     with running(*web, collector=collector), running(*worker, collector=collector):
         await_web(f"http://127.0.0.1:{port}")

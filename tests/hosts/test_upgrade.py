@@ -61,7 +61,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., WebHost]]:
         if tree is not None:
             # The old release knows no command for one process.
             env["PYTHONPATH"] = os.pathsep.join((str(tree), str(tree / "platform")))
-            server = ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
+            server = ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--ws"]
             command = [
                 sys.executable,
                 "-m",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from ml.generators import generator_ids, load_generator
 from ml.generators._marked import MAX_SEED, MarkedGenerator
+from ml.generators._pretrained import numbers_in, weights_of
 from ml.generators.base import (
     Cancelled,
     GenerationError,
@@ -221,6 +225,42 @@ def test_models_that_are_not_there_or_damaged_are_told_apart(name: str, keys: Ma
     for path in model.rglob("*.safetensors"):
         path.rename(path.with_suffix(".bin"))
     assert code(str(model)) == "unreadable"
+
+
+@pytest.mark.slow
+def test_weights_of_a_variant_are_taken_where_there_are_no_others(keys: Marker, tmp_path: Path) -> None:
+    model = tiny_pipelines.stable_diffusion(tmp_path / "model")
+    files, variant = weights_of(model)
+    assert [file.parent.name for file in files] == ["text_encoder", "unet", "vae"] and variant is None
+    unet, vae = (model / name / "diffusion_pytorch_model.safetensors" for name in ("unet", "vae"))
+    # A file of all parts, as many checkpoints have one beside, is not read.
+    shutil.copy(unet, model / "everything.safetensors")
+    shutil.copy(unet, unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert weights_of(model) == (files, None)
+    [plain] = load_generator(f"hf-image:{model}", keys).make([WISH])
+    moved = tmp_path / "moved"
+    model.rename(moved)
+    unet, vae = (moved / path.relative_to(model) for path in (unet, vae))
+    unet.unlink()
+    assert weights_of(moved)[1] == "fp16"
+    # The VAE has none of the variant: its plain one.
+    assert vae in weights_of(moved)[0]
+    assert same(plain, load_generator(f"hf-image:{moved}", keys).make([WISH])[0])
+
+
+def test_a_model_for_which_there_is_no_room_is_refused_before_it_is_loaded(
+    keys: Marker, tmp_path: Path
+) -> None:
+    model = tiny_pipelines.stable_diffusion(tmp_path / "model")
+    unet = model / "unet" / "diffusion_pytorch_model.safetensors"
+    assert numbers_in(unet) == sum(value.numel() for value in load_file(unet).values())
+    # By its header it is larger than any machine; its content is not looked at.
+    header = json.dumps({"huge": {"dtype": "F16", "shape": [1 << 45], "data_offsets": [0, 1 << 46]}}).encode()
+    unet.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(GenerationError) as caught:
+        load_generator(f"hf-image:{model}", keys).make([WISH])
+    assert caught.value.code == "out-of-memory"
+    assert "takes 140737.5 GB of memory" in caught.value.message
 
 
 def test_a_pipeline_that_brings_code_is_refused(keys: Marker, tmp_path: Path) -> None:

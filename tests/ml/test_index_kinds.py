@@ -126,6 +126,20 @@ def test_a_mask_far_from_the_query(kind: type[Kind], tmp_path: Path) -> None:
         assert len(rows) < 10 or len(np.intersect1d(rows, best)) >= 9
 
 
+def test_the_farthest_sixth_of_the_rows(kind: type[Kind], tmp_path: Path) -> None:
+    """Where the best allowed rows lie at the edge of the mask, with many others at nearly their score."""
+    vectors, queries = unit(6000), unit(20, seed=1)
+    index, found = opened(kind, tmp_path, vectors), []
+    for query in queries:
+        allowed = np.zeros(6000, bool)
+        allowed[np.argsort(vectors @ query)[:1000]] = True
+        _, rows = index.search(query, 10, 64, allowed)
+        best = exact.search_rows(vectors, query, 10, np.flatnonzero(allowed))[1]
+        # An answer that is too short is made anew, exactly, by who asked.
+        found.append(1.0 if len(rows) < 10 else len(np.intersect1d(rows, best)) / 10)
+    assert np.mean(found) >= 0.95
+
+
 def test_equal_rows(kind: type[Kind], tmp_path: Path) -> None:
     vectors = np.vstack([np.repeat(unit(1), 1000, axis=0), unit(1000, seed=2)])
     index = opened(kind, tmp_path, vectors)

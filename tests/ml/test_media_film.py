@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,107 @@ def test_nothing_to_see(decoder: Decoder, tmp_path: Path) -> None:
         list(decoder.frames(path))
     assert caught.value.code == "corrupt"
     assert "export it again" in caught.value.message
+
+
+# --- Moments ---------------------------------------------------------------------------------------------
+
+
+def scenes(*lengths: int) -> list[Picture]:
+    """Different pictures, each for so many frames."""
+    rng = np.random.default_rng(2)
+    coarse = (rng.integers(0, 255, (6, 8, 3)).astype(np.uint8) for _ in lengths)
+    looks = [one.repeat(8, 0).repeat(8, 1) for one in coarse]
+    return [look for look, count in zip(looks, lengths, strict=True) for _ in range(count)]
+
+
+def begins(frames: list[Frame]) -> list[float]:
+    """Where the moments begin that look other than the one before."""
+    return [frame.at_s for frame in frames if not frame.same]
+
+
+@pytest.mark.parametrize("options", [ONE_KEY, {"x264-params": "keyint=20:scenecut=0"}, {}])
+def test_a_moment_begins_with_its_cut(decoder: Decoder, tmp_path: Path, options: dict[str, str]) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=scenes(113, 24, 140, 31, 60), options=options)
+    frames = list(decoder.moments(path))
+    assert begins(frames) == pytest.approx([0, 11.3, 13.7, 27.7, 30.8], abs=0.11)
+    times = [frame.at_s for frame in frames]
+    assert times == sorted(set(times))
+    assert max(later - at for at, later in pairwise(times)) <= 3.5
+
+
+def test_what_stands_for_a_moment_is_no_mixture(decoder: Decoder, tmp_path: Path) -> None:
+    """A dissolve of a second: the picture is the new one, and the moment begins while it comes."""
+    dissolve = [plain(40 + 16 * step) for step in range(1, 11)]
+    pictures = [plain(40)] * 80 + dissolve + [plain(200)] * 70
+    frames = list(decoder.moments(write(tmp_path / "film", "mp4", pictures=pictures)))
+    first, second = (frame for frame in frames if not frame.same)
+    assert (first.at_s, second.at_s) == (0, pytest.approx(8.2, abs=0.35))
+    assert shades([first, second]) == pytest.approx([40, 200], abs=4)
+
+
+def test_a_flash_is_no_moment(decoder: Decoder, tmp_path: Path) -> None:
+    quiet, flash = noise(2)
+    pictures = [quiet] * 52 + [flash] * 2 + [quiet] * 50
+    assert begins(list(decoder.moments(write(tmp_path / "film", "mp4", pictures=pictures)))) == [0]
+
+
+def test_what_moves_all_the_time_has_a_moment_every_few_seconds(decoder: Decoder, tmp_path: Path) -> None:
+    wide = np.random.default_rng(1).integers(0, 255, (12, 400, 3)).astype(np.uint8).repeat(4, 0)
+    pictures = [np.ascontiguousarray(wide[:, at : at + 64]) for at in range(300)]
+    found = begins(list(decoder.moments(write(tmp_path / "film", "mp4", pictures=pictures))))
+    assert 5 <= len(set(found)) <= 12
+    # And a picture for each second of a moment, so that what is seen in passing is found.
+    assert found == sorted(found)
+    assert 24 <= len(found) <= 42
+
+
+def test_moments_are_bounded_and_spread(decoder: Decoder, tmp_path: Path) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=scenes(*[10] * 60))
+    whole = begins(list(decoder.moments(path)))
+    assert whole == pytest.approx(list(range(60)), abs=0.26)
+    few = list(decoder.moments(path, max_moments=12))
+    assert len(begins(few)) <= 12
+    assert begins(few)[-1] > 5
+    # What is left out is told as the same, so that the work goes on visibly.
+    assert max(frame.at_s for frame in few) > 56
+    assert begins(list(decoder.moments(path, max_moments=1))) == [0]
+
+
+def test_a_budget_of_moments() -> None:
+    budget = film.MomentBudget(101, 1000)
+    asked = [(at, at % 2 == 0) for at in range(1000)]
+    allowed = [at for at, matters in asked if budget.allows(at, matters)]
+    assert 97 <= len(allowed) <= 100
+    assert max(allowed) > 970
+    # The last half of what may stand close together is kept for cuts.
+    assert sum(at % 2 for at in allowed) < 40
+
+
+def test_moments_of_what_is_damaged(decoder: Decoder, tmp_path: Path) -> None:
+    with pytest.raises(MediaError) as caught:
+        list(decoder.moments(write(tmp_path / "sound", "mp3", sound=tone(1, 48_000))))
+    assert caught.value.code == "unsupported"
+    path = write(tmp_path / "film", "mp4", pictures=noise(100), muxing={"movflags": "faststart"})
+    os.truncate(path, path.stat().st_size * 6 // 10)
+    frames = list(decoder.moments(path))
+    assert begins(frames)[0] == 0
+    assert frames[-1].truncated
+    late = write(tmp_path / "late", "webm", pictures=ramp(20), times=range(50, 70), sound=tone(8, 48_000))
+    assert begins(list(decoder.moments(late)))[0] == 5
+    still = write(tmp_path / "still", "mp4", pictures=noise(50), options=ONE_KEY)
+    content = bytearray(still.read_bytes())
+    at = content.index(b"stts") + 8
+    content[at + 8 : at + 12] = bytes(4)  # every picture lasts no time
+    still.write_bytes(content)
+    assert begins(list(decoder.moments(still)))
+
+
+def test_moments_where_decoding_is_dear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=ramp(60), options={"x264-params": "keyint=20:scenecut=0"})
+    monkeypatch.setattr(film, "GRACE_S", -10.0)
+    seen = [header["at_s"] for header, _ in film.moments(path, max_moments=300, max_seconds=60)]
+    assert seen[0] == 0
+    assert set(seen) <= {0, 2, 4}
 
 
 @pytest.mark.slow

@@ -149,6 +149,7 @@ def test_the_order_of_next_to_nothing(count: int) -> None:
 
 def run(folder: Path, vectors: np.ndarray, *options: str) -> tuple[int, list[dict]]:
     vectors.astype("<f4").tofile(folder / embed.VECTORS)
+    np.zeros(len(vectors), np.uint8).tofile(folder / embed.KINDS)
     command = [sys.executable, "-m", "ml.projection.embed", str(folder), "--dimension", str(vectors.shape[1])]
     command += ["--nice", "0", *options]
     with subprocess.Popen(
@@ -185,6 +186,14 @@ def test_umap_keeps_groups_apart_and_says_how_far_it_is(tmp_path: Path) -> None:
     first = points.copy()
     run(tmp_path, vectors)
     assert (points_in(tmp_path) == first).all()
+    # Of many UMAP places some, and the others lie among them.
+    status, lines = run(tmp_path, vectors, "--most-drawn", "200")
+    assert (status, lines[-1]["points"]) == (0, 400)
+    assert "joining" in {line.get("stage") for line in lines}
+    points = points_in(tmp_path)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (group[apart.argmin(axis=1)] == group).mean() > 0.99
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15])
@@ -224,3 +233,13 @@ def test_it_ends_with_its_limits_and_with_its_parent(tmp_path: Path) -> None:
         made.stdin.close()
         assert made.wait(30) == 3
     assert not (tmp_path / embed.POINTS).exists()
+
+
+def test_rows_lie_between_landmarks_that_lie_together() -> None:
+    known = np.array([[0, 0], [1, 0], [0, 1], [50, 50], [51, 50], [50, 51]], np.float32)
+    places = np.array([[0, 0], [1, 0], [0, 1], [90, 0], [91, 0], [90, 1]], np.float32)
+    rows = np.array([[0.5, 0], [50.1, 50.1], [0, 0]], np.float32)
+    found = embed._among(rows, known, places)
+    assert found[0] == pytest.approx([0.5, 0.1], abs=0.2)
+    assert np.linalg.norm(found[1] - [90.1, 0.1]) < 0.3
+    assert found[2] == pytest.approx([0, 0], abs=1e-3)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ml import sandbox
 from ml.auditing.examiner import Examiner, Subject
+from ml.documents import Reader
 from ml.media import Decoder
 from ml.media.process import Child
 from tests.ml import misbehaving, recordings
@@ -104,6 +105,15 @@ def test_a_decoder_at_work(tmp_path: Path) -> None:
         decoder.image(tmp_path / "small.png")
         pid = decoder.pool.idle[-1]._process.pid
         check_status(status_of(pid), "decoder")
+        assert b"hunter2" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_a_reader_of_documents_at_work(tmp_path: Path) -> None:
+    (tmp_path / "small.md").write_text("# Hello")
+    with Reader() as reader:
+        assert reader.read(tmp_path / "small.md", "text/markdown").text == "Hello"
+        pid = reader.pool.idle[-1]._process.pid
+        check_status(status_of(pid), "document")
         assert b"hunter2" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,16 @@ def test_the_same_request_makes_the_same_and_another_seed_another(studio: Studio
 def test_several_known_things_are_offered_as_a_layout_and_labelled(studio: Studio) -> None:
     [single] = studio.create(replace(SMALL, candidates=1)).pieces
     assert single.made.how == "layout" and single.made.marks["c2pa"]["source_type"] == "compositeSynthetic"
-    [plain] = studio.create(replace(SMALL, prompt="a smiling face", candidates=2)).pieces
-    assert plain.made.how == "model" and plain.made.marks["c2pa"]["source_type"] == "trainedAlgorithmicMedia"
+    parts = single.made.marks["parts"]
+    assert [part["thing"] for part in parts] == ["cat", "top hat"]
+    for part in parts:
+        named = {"model"} if part["how"] == "drawn" else {"name", "author", "licence", "source"}
+        assert named <= part.keys()
+    assert single.made.said["details"]["parts"] == parts
+    alone = GenerationParams("a smiling face", seed=7, steps=4, width=256, height=256)
+    [plain] = studio.generator("image").make([alone])
+    assert plain.how == "model" and plain.marks["c2pa"]["source_type"] == "trainedAlgorithmicMedia"
+    assert "parts" not in plain.marks
 
 
 # --- Choosing ---
@@ -190,7 +197,3 @@ def test_importing_the_studio_loads_no_torch(run_python: Any) -> None:
         "import sys, ml.generators.studio; print({'torch', 'diffusers', 'transformers'} & sys.modules.keys())"
     )
     assert run_python(code).strip() == "set()"
-
-
-def test_files_of_the_package_exist() -> None:
-    assert (Path(frame.__file__).parent / "things.txt").read_text().count("\n") > 500

@@ -20,6 +20,7 @@ from standalone import datadir
 from standalone.backup import manifest, signing_keys
 from standalone.backup.create import BackupWriter, clear_leftovers, exclusively, prune, retention_days
 from standalone.backup.database import Snapshot, snapshot, view
+from standalone.backup.encryption import Contents
 from standalone.backup.manifest import FILES, Manifest
 from standalone.backup.stored_files import CopyReport, StorageCopier, restore_files
 from standalone.backup.swap import PLACED, StagingArea
@@ -183,9 +184,10 @@ def test_files_of_a_bucket_are_saved_and_put_back(bucket: str, party, tmp_path: 
         done = copied(seen, tmp_path / FILES)
     assert done.sums[f"{FILES}/{path}"] == asset.blob.sha256
     default_storage.delete(path)
-    assert restore_files(tmp_path, iter([path])) == 1
+    contents = Contents(tmp_path, Manifest("", "1", "18", {}, {}, {}, ""))
+    assert restore_files(contents, iter([path]), tmp_path) == 1
     assert storage.open_blob(path).read() == b"in a bucket"
-    assert restore_files(tmp_path, iter([path])) == 1
+    assert restore_files(contents, iter([path]), tmp_path) == 1
 
 
 def complete(folder: Path, created: datetime) -> Path:

@@ -85,3 +85,29 @@ def test_a_child_that_met_a_full_disk_is_explained(tmp_path: Path) -> None:
 def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"^web does not start$"), datadir.disk_full_explained(tmp_path):
         raise StackError("web does not start")
+
+
+def test_a_new_directory_gets_a_master_key_and_an_old_one_none(tmp_path: Path) -> None:
+    datadir.make_master_key(tmp_path, {})
+    path = tmp_path / "master.key"
+    assert (stat.S_IMODE(path.stat().st_mode), len(path.read_text())) == (0o600, 45)
+    held = path.read_text()
+    datadir.load_secrets(tmp_path)
+    datadir.make_master_key(tmp_path, {})
+    assert path.read_text() == held
+    assert datadir.master_key(tmp_path, {}) == {"MASTER_KEY_FILE": str(path)}
+    assert datadir.master_key(tmp_path, {"KMS_URL": "aws-kms:///a"}) == {"KMS_URL": "aws-kms:///a"}
+    (tmp_path / "old").mkdir()
+    datadir.load_secrets(tmp_path / "old")
+    datadir.make_master_key(tmp_path / "old", {})
+    assert datadir.master_key(tmp_path / "old", {}) == {}
+
+
+def test_a_new_secret_key_keeps_the_former_ones(tmp_path: Path) -> None:
+    first = datadir.load_secrets(tmp_path)
+    datadir.new_secret_key(tmp_path)
+    second = datadir.load_secrets(tmp_path)
+    datadir.new_secret_key(tmp_path)
+    third = datadir.load_secrets(tmp_path)
+    assert third[datadir.FORMER] == f"{second['secret_key']},{first['secret_key']}"
+    assert len({each["secret_key"] for each in (first, second, third)}) == 3

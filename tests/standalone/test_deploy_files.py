@@ -5,6 +5,7 @@ Checks that need a program or a package of no requirement file are skipped where
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -99,6 +100,7 @@ def test_compose_names_only_secrets_that_are_made(compose: dict[str, Any], tmp_p
     # Every URL is one that Django and Celery read.
     assert files["secrets/database_url"].startswith("postgres://crosslight_app:")
     assert files["secrets/broker_url"].startswith("amqp://")
+    assert len(base64.b64decode(files["secrets/master_key"], validate=False)) == 32
     text = (DEPLOY / "compose.yaml").read_text()
     assert not [value for value in files.values() if value.strip() in text]
 
@@ -208,6 +210,7 @@ def test_the_charts_values_follow_its_schema(values: dict[str, Any]) -> None:
 
 VARIANTS = {
     "as it comes": {},
+    "a Secret of before there were master keys": {"secret": {"masterKey": False}},
     "KEDA": {"autoscaling": {"enabled": True}},
     "TLS, models of a volume": {"haproxy": {"tlsSecret": "tls"}, "models": {"claim": "models"}},
     "no autoscaling, no policies": {
@@ -264,6 +267,8 @@ def test_what_the_chart_renders_is_valid(variant: str, capfd: Any) -> None:
             item["path"] for volume in pod["volumes"] for item in volume.get("secret", {}).get("items", [])
         }
         assert ("operator_database_url" in mounted) == wide
+        wraps = name != "shop-haproxy" and variant != "a Secret of before there were master keys"
+        assert ("MASTER_KEY_FILE" in given, "master_key" in mounted) == (wraps, wraps)
         assert name == "shop-haproxy" or [v for v in given if not is_known(v)] == []
     kinds = [found["kind"] for found in objects]
     assert kinds.count("ScaledObject") == (5 if variant == "KEDA" else 0)

@@ -1,4 +1,4 @@
-"""The small parts of the stack that need no process."""
+"""The small parts of the stack that need no process of the application."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import stat
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -190,3 +192,78 @@ def test_models_are_looked_at_again_once_a_package_of_weights_is_there(
         monkeypatch.setattr(build, "_installed", lambda package, there=there: there.get(package, ""))
         digests.add(build.models_digest())
     assert len(digests) == 3
+
+
+def test_static_files_are_collected_anew_only_where_they_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sources = tmp_path / "sources"
+    (sources / "static").mkdir(parents=True)
+    monkeypatch.setattr(build, "ROOT", sources)
+    monkeypatch.setattr(build, "STATIC_SOURCES", ("static",))
+    asked = []
+    config = SimpleNamespace(data_dir=tmp_path, log_dir=tmp_path)
+    builder = build.Builder(config, SimpleNamespace(run=asked.append), None)
+
+    def collections() -> int:
+        asked.clear()
+        builder.static_files({})
+        return len(asked)
+
+    assert collections() == 1
+    assert collections() == 0
+    (sources / "static" / "app.js").write_text("one")
+    assert collections() == 1
+    (sources / "static" / "app.js").rename(sources / "static" / "page.js")
+    assert collections() == 1
+    assert collections() == 0
+    asked.clear()
+    builder.static_files({"STATIC_DIR": str(tmp_path / "elsewhere")})
+    assert len(asked) == 1
+
+
+def test_what_waits_in_the_demo_is_asked_for_once(tmp_path: Path) -> None:
+    from ml.detectors.base import Item, load_detector
+    from standalone import demo_work
+    from tenants.accounts.services import create_tenant
+    from tenants.datasets import storage
+    from tenants.datasets.models import Asset
+    from tenants.moderation.models import AuditRequest, PolicyActivation
+    from tenants.scope import tenant_scope
+
+    tenant = create_tenant(slug="grocery", name="Corner Grocery", plan="demo")
+    for _ in range(2):
+        demo_work.ask_for_work(tenant)
+    with tenant_scope(tenant.id):
+        assets = {asset.external_id: asset for asset in Asset.objects.select_related("blob")}
+        assert AuditRequest.objects.count() == len(assets) == 6
+        assert [row.mode for row in PolicyActivation.objects.all()] == ["enforce"]
+    _asks_for_one_model(tenant)
+    picture = tmp_path / "mangoes.jpg"
+    blob = assets["listing/mangoes"].blob
+    with storage.open_blob(storage.path_of(tenant.id, blob.sha256)) as stream:
+        picture.write_bytes(stream.read())
+    found = load_detector("c2pa").examine(Item("image", "image/jpeg", picture))
+    assert found.fields["c2pa"]["state"] == "invalid"
+    # Of whose signature it is nobody was told here.
+    codes = {one["code"] for one in found.fields["c2pa"]["codes"]}
+    assert codes == {"assertion.dataHash.mismatch", "signingCredential.untrusted"}
+
+
+def _asks_for_one_model(tenant: Any) -> None:
+    """Behind everything else that is to be learnt, and not again."""
+    from standalone import demo_work
+    from tenants.jobs.models import Job
+    from tenants.learning.models import LearntModel
+    from tenants.scope import tenant_scope
+    from tests.tenants.learning.world import add_pairs, new_dataset
+
+    with tenant_scope(tenant.id):
+        add_pairs(new_dataset("products"), 2)
+    for _ in range(2):
+        demo_work.ask_for_model(tenant)
+    with tenant_scope(tenant.id):
+        model = LearntModel.objects.get()
+        job = Job.objects.get(pk=model.job_id)
+    assert (model.name, model.state) == ("Catalogue", "draft")
+    assert (job.kind, job.priority) == ("finetune", Job.Priority.LOW)

@@ -50,6 +50,9 @@ class TinySpace:
         self.id, self.dimension = f"cman-{uuid.uuid4()}", dimension
         self.manifest = {"encoders": {"text": "tiny", "image": []}}
 
+    def relevance_of(self, query: np.ndarray) -> None:
+        return None
+
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         return np.array([unit(int(text), self.dimension) for text in texts])
 

@@ -58,7 +58,7 @@ def fill(party: Any) -> Asset:
     )
     with tenant_scope(party.id):
         asked, _ = generation.request_generation(
-            wanted=GenerationSpec(prompt="words of mine"), dataset_id=dataset.id
+            wanted=GenerationSpec(prompt="a cat of mine"), dataset_id=dataset.id
         )
         generation.vary_generation(generation_id=asked.id)
         GenerationOutput.objects.create(generation=asked, kind="image", asset=asset, how="model", model="m")
@@ -130,7 +130,9 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     assert before[0]["custom_role"] == 1
     receipt = erase(party, capsys)
     assert tenant_erasure.find_traces(party.id) == {}
-    assert rows_that_name(party.id) == {"tenant_erasure": 1}
+    # That its key was destroyed is remembered, so that nobody makes it another.
+    assert rows_that_name(party.id) == {"tenant_erasure": 1, "data_key": 1}
+    assert set(DataKey.objects.filter(owner=party.id).values_list("state")) == {("destroyed",)}
     assert rows_that_name(party.owner.email) == {}
     assert rows_that_name(asset.id) == {}
     assert keys_that_name(party.id) == []
@@ -185,7 +187,9 @@ def test_a_killed_erasure_goes_on_and_counts_once(party, capsys, monkeypatch, st
     receipt = erase(party, capsys)
     assert receipt["verified"]
     assert (receipt["removed"]["files"], receipt["removed"]["rows"]["asset"]) == (4, 1)
-    assert rows_that_name(party.id) == {"tenant_erasure": 1}
+    # That its key was destroyed is remembered, so that nobody makes it another.
+    assert rows_that_name(party.id) == {"tenant_erasure": 1, "data_key": 1}
+    assert set(DataKey.objects.filter(owner=party.id).values_list("state")) == {("destroyed",)}
 
 
 def test_a_worker_that_is_under_way_writes_nothing_more(party, capsys) -> None:
@@ -213,7 +217,7 @@ def test_without_yes_it_only_shows_what_there_is(party, capsys) -> None:
 def test_what_is_not_there_is_not_erased(party, capsys) -> None:
     erase(party, capsys)
     for arguments in (["--yes"], []):
-        with pytest.raises(CommandError, match="no tenant"):
+        with pytest.raises(CommandError, match="Unknown tenant"):
             call_command("erase_tenant", party.tenant.slug, *arguments)
 
 

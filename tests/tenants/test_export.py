@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
@@ -9,9 +10,11 @@ import json
 import secrets
 import threading
 import tracemalloc
+import uuid
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +26,26 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from tenants import age
 from tenants.accounts import quotas, services
-from tenants.accounts.models import Tenant
+from tenants.accounts.models import Membership, Tenant
 from tenants.datasets import storage
-from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets.models import Asset, Blob, Dataset, DatasetVersion, Facet, TranscriptSegment
 from tenants.datasets.services import create_dataset, update_dataset
-from tenants.errors import Conflict, NotFound, NotReady
+from tenants.errors import Conflict, Invalid, NotFound, NotReady
 from tenants.events import endpoints
 from tenants.events.models import AuditEvent, Export, Webhook
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
+from tenants.learning import dataset_versions
 from tenants.pipeline.assets import services as pipeline
 from tenants.pipeline.assets.uploads import check_upload
+from tenants.pipeline.care.erasure import erase_asset
 from tenants.pipeline.transfer import export_layout, export_reading, export_writing, exports, tenant_import
 from tenants.pipeline.upkeep import periodic
+from tenants.retrieval import saved, standing
 from tenants.retrieval.index.vectors import NewVector, add_vectors, replace_vectors
-from tenants.retrieval.models import Vector
+from tenants.retrieval.models import StandingQuery, StandingVector, Vector
 from tenants.retrieval.query import encoding, lexical
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture
@@ -158,7 +165,11 @@ def test_what_goes_out_comes_in_elsewhere_and_goes_out_the_same(full, tmp_path) 
         "vectors.parquet": 5,
         "webhooks.jsonl": 0,
         "generations.jsonl": 0,
+        "saved_searches.jsonl": 0,
+        "standing_queries.jsonl": 0,
         "generation_outputs.jsonl": 0,
+        "dataset_versions.jsonl": 0,
+        "dataset_version_assets.jsonl": 0,
     }
     tenant = admit(tmp_path / "a")
     second = export(tenant, tmp_path / "b")
@@ -272,9 +283,52 @@ def test_webhooks_are_listed_without_secrets(full, tmp_path) -> None:
     export(full.tenant, tmp_path / "a")
     (line,) = map(json.loads, (tmp_path / "a" / "webhooks.jsonl").read_text().splitlines())
     assert (line["id"], line["url"], line["events"]) == (str(row.id), row.url, ["job.failed"])
-    everything = "".join(path.read_text("utf-8", "replace") for path in (tmp_path / "a").glob("*.*"))
-    assert secret not in everything
-    assert bytes(row.sealed_secret).decode() not in everything
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "a").glob("*.*"))
+    sealed = bytes(row.sealed_secret)
+    written = (secret.encode(), sealed, base64.b64encode(sealed), sealed.hex().encode())
+    assert [one for one in written if one in everything] == []
+
+
+def test_saved_searches_are_listed_but_for_private_ones(full, tmp_path) -> None:
+    member = Membership.objects.filter(tenant=full.tenant)[0]
+    with tenant_scope(full.id):
+        who = saved.Who(str(member.user_id), member.pk)
+        for name, shared in (("ours", True), ("mine", False)):
+            saved.save_search(who=who, name=name, query={"text": "红"}, shared=shared)
+        saved.note_recent(member_id=member.pk, query={"text": "lately"})
+    export(full.tenant, tmp_path / "a")
+    [line] = rows(tmp_path / "a", "saved_searches.jsonl")
+    assert (line["name"], line["query"], line["created_by"]) == ("ours", {"text": "红"}, str(member.user_id))
+
+
+def test_standing_queries_come_in_with_the_ids_of_here(full, tmp_path) -> None:
+    with tenant_scope(full.id):
+        dataset = str(Dataset.objects.get(name="other").id)
+    asked = {"text": "红", "datasets": [dataset], "min_relevance": 0.5}
+    prepared = standing.prepare(tenant_id=full.id, query=asked, min_score=0.4)
+    with tenant_scope(full.id):
+        made = standing.create_standing(
+            who=saved.Who("key:x"), name="red", prepared=prepared, muted=True, frequency="hourly"
+        )
+        standing.change_standing(who=saved.Who("key:x"), standing_id=made.pk, state="paused")
+        alone = standing.Prepared({"audit": {"decision": ["block"]}})
+        standing.create_standing(who=saved.Who("key:x"), name="blocked", prepared=alone, inbox=False)
+        # Of a picture that was sent, which no export holds.
+        lost = standing.Prepared({"image": {"file": str(uuid.uuid4())}})
+        standing.create_standing(
+            who=saved.Who("key:x"), name="lost", prepared=replace(lost, models=prepared.models)
+        )
+    export(full.tenant, tmp_path / "a")
+    tenant = admit(tmp_path / "a")
+    with tenant_scope(tenant.id):
+        here = str(Dataset.objects.get(name="other").id)
+        rows = StandingQuery.objects.order_by("name")
+        columns = ("name", "query", "state", "muted", "inbox", "frequency")
+        assert list(rows.values_list(*columns)) == [
+            ("blocked", {"audit": {"decision": ["block"]}}, "active", False, False, "at_once"),
+            ("red", {**asked, "datasets": [here]}, "paused", True, True, "hourly"),
+        ]
+        assert StandingVector.objects.get().standing_query.name == "red"
 
 
 def test_people_are_listed_without_secrets_and_as_no_formula(full, tmp_path) -> None:
@@ -317,6 +371,66 @@ def test_a_job_makes_one_file_that_another_installation_takes(full, tmp_path) ->
     tenant = admit(tmp_path / "x.zip")
     with tenant_scope(tenant.id):
         assert (Asset.objects.count(), Vector.objects.count()) == (4, 4)
+
+
+def test_an_encrypted_export_opens_by_its_private_key_alone(full, tmp_path, settings) -> None:
+    private, public = age.new_pair()
+    settings.SPOOL_DIR = tmp_path / "spool"
+    settings.SPOOL_DIR.mkdir()
+    made = run(full, with_vectors=True, recipient=f" {public} ")
+    rendition = exports.content_of(made)
+    assert (made.recipient, rendition.path[-8:]) == (public, ".zip.age")
+    assert rendition.media_type == "application/octet-stream"
+    with storage.open_blob(rendition.path) as stream:
+        body = stream.read()
+    assert (len(body), hashlib.sha256(body).hexdigest()) == (made.bytes, made.sha256)
+    assert body.startswith(b"age-encryption.org/v1\n")
+    assert (b"assets.jsonl" in body, list(settings.SPOOL_DIR.iterdir())) == (False, [])
+    (tmp_path / "x.zip.age").write_bytes(body)
+    (tmp_path / "key").write_text(f"# mine\n{private}\n")
+    (tmp_path / "another").write_text(age.new_pair()[0])
+    (tmp_path / "cut.age").write_bytes(body[:-20])
+    given, out = ["--identity", str(tmp_path / "key")], io.StringIO()
+    call_command("verify_export", str(tmp_path / "x.zip.age"), *given, stdout=out)
+    assert out.getvalue().startswith(f"whole: {full.tenant.slug}")
+    for path, options, words in (
+        ("x.zip.age", [], "name a file with the private key by --identity"),
+        ("x.zip.age", ["--identity", str(tmp_path / "another")], "it is for another key"),
+        ("x.zip.age", ["--identity", str(tmp_path / "x.zip.age")], "cannot be read"),
+        ("cut.age", given, "damaged or cut off"),
+    ):
+        with pytest.raises(CommandError, match=words):
+            call_command("verify_export", str(tmp_path / path), *options)
+    slug = f"t-{secrets.token_hex(6)}"
+    call_command(
+        "import_tenant", str(tmp_path / "x.zip.age"), "--slug", slug, "--plan", "demo", *given, stdout=out
+    )
+    with tenant_scope(Tenant.objects.get(slug=slug).id):
+        assert (Asset.objects.count(), Vector.objects.count()) == (4, 4)
+
+
+def test_no_plain_file_of_another_release_is_handed_out_or_left(full) -> None:
+    made = run(full, recipient=age.new_pair()[1])
+    encrypted = exports.content_of(made).path
+    plain = encrypted.removesuffix(".age")
+    storage.put(plain, b"by a worker of the release before")
+    with tenant_scope(full.id):
+        assert exports.withdraw_exports() == 1
+    assert [default_storage.exists(path) for path in (plain, encrypted)] == [False, False]
+
+
+def test_what_is_no_public_key_is_refused_and_nothing_is_queued(party) -> None:
+    private, public = age.new_pair()
+    for given, words in (
+        ("age1x", "no public key"),
+        (public[:-1], "no public key"),
+        (private, "a private key"),
+    ):
+        with tenant_scope(party.id), pytest.raises(Invalid, match=words) as refused:
+            exports.request_export(recipient=given)
+        assert (refused.value.errors[0]["pointer"], given in refused.value.detail) == ("/recipient", False)
+    with tenant_scope(party.id):
+        assert (Export.objects.count(), Job.objects.count()) == (0, 0)
 
 
 def test_without_vectors_everything_is_embedded_anew(full, tmp_path) -> None:
@@ -422,3 +536,74 @@ def test_memory_stays_flat(tmp_path, monkeypatch) -> None:
         peaks[count] = out, _peak(lambda folder=folder: admit(folder))
     for small, large in zip(peaks[50], peaks[500], strict=True):
         assert large < 1.5 * small, peaks
+
+
+def test_versions_go_out_and_come_in_with_what_is_left_of_them(full: Any, tmp_path: Path) -> None:
+    with tenant_scope(full.id):
+        shop = Dataset.objects.get(name="店")
+        whole, _ = dataset_versions.make_version(dataset_id=shop.id, name="whole", note="n", actor="key:x")
+        first = Asset.objects.filter(dataset=shop).order_by("id").first()
+        assert first is not None
+        erase_asset(asset_id=first.id)
+        left, _ = dataset_versions.make_version(dataset_id=shop.id, name="left")
+    export(full.tenant, tmp_path / "a")
+    assert len(rows(tmp_path / "a", "dataset_version_assets.jsonl")) == 4
+    tenant = admit(tmp_path / "a")
+    with tenant_scope(tenant.id):
+        came = {row.name: row for row in DatasetVersion.objects.all()}
+        told = {name: (row.asset_count, row.gone, row.digest, row.state) for name, row in came.items()}
+        assert told == {"whole": (3, 1, whole.digest, "ready"), "left": (2, 0, left.digest, "ready")}
+        assert (came["whole"].note, came["whole"].created_by) == ("n", "key:x")
+        assert came["whole"].created_at == whole.created_at
+        assert dataset_versions.compare(came["whole"], came["left"]) == dataset_versions.Comparison(
+            0, 0, 0, 2
+        )
+        assert dataset_versions.count_changed(came["left"].id) == 0
+
+
+def test_an_export_of_a_version_holds_what_it_lists_and_names_it(full: Any, tmp_path: Path) -> None:
+    with tenant_scope(full.id):
+        shop = Dataset.objects.get(name="店")
+        picked = Asset.objects.select_related("blob").get(dataset=shop, modality="image")
+        chosen = dataset_versions.Chosen(assets=[picked.id])
+        version, _ = dataset_versions.make_version(dataset_id=shop.id, name="one", chosen=chosen)
+        made, job = exports.request_export(with_vectors=True, dataset_id=shop.id, version_id=version.id)
+        assert made.version == {
+            "dataset": str(shop.id), "id": str(version.id), "name": "one", "digest": version.digest,
+        }  # fmt: skip
+        with pytest.raises(Conflict):
+            exports.request_export()
+    run_job(str(job.id), str(full.id))
+    with tenant_scope(full.id):
+        path = exports.content_of(exports.get_export(made.id)).path
+    (tmp_path / "x.zip").write_bytes(default_storage.open(path).read())
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        header = json.loads(archive.read("export.json"))
+        files = {name for name in archive.namelist() if name.startswith("files/original/")}
+    assert header["dataset_version"] == {
+        "dataset": str(shop.id), "id": str(version.id), "name": "one", "digest": version.digest, "assets": 1, "gone": 0,
+    }  # fmt: skip
+    assert header["counts"] == {
+        "assets.jsonl": 1, "blobs.jsonl": 1, "dataset_version_assets.jsonl": 1, "dataset_versions.jsonl": 1,
+        "datasets.jsonl": 1, "files/clean": 1, "files/original": 1, "files/thumbnail": 1, "transcripts.jsonl": 1,
+        "vectors.parquet": 2,
+    }  # fmt: skip
+    assert files == {export_layout.file_name("original", picked.blob.sha256)}
+    tenant = admit(tmp_path / "x.zip")
+    with tenant_scope(tenant.id):
+        assert (Asset.objects.count(), DatasetVersion.objects.get().digest) == (1, version.digest)
+
+
+def test_an_export_of_a_version_that_is_deleted_meanwhile_is_not_made(full: Any) -> None:
+    with tenant_scope(full.id):
+        shop = Dataset.objects.get(name="店")
+        version, _ = dataset_versions.make_version(dataset_id=shop.id, name="one")
+        other = Dataset.objects.get(name="other")
+        with pytest.raises(NotFound):
+            exports.request_export(dataset_id=other.id, version_id=version.id)
+        _made, job = exports.request_export(dataset_id=shop.id, version_id=version.id)
+        dataset_versions.delete_version(dataset_id=shop.id, version_id=version.id)
+    run_job(str(job.id), str(full.id))
+    with tenant_scope(full.id):
+        assert Job.objects.get(pk=job.id).state == "failed"
+        assert exports.forget_exports() == 1

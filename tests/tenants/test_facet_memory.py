@@ -111,7 +111,7 @@ class Shelf:
 
     def allowed(self, parsed: list) -> set[uuid.UUID]:
         state, only = self.restricted(parsed)
-        found = {state.assets.ids[n] for n in state.rows.assets[row_mask(state, only)].tolist()}
+        found = set(state.assets.ids(state.rows.assets[row_mask(state, only)].tolist()))
         if state.base is not None:
             mask = state.base.allowed(state, only)
             numbers = range(state.base.asset_count) if mask is None else np.flatnonzero(mask).tolist()

@@ -145,7 +145,7 @@ def test_what_wakes_together_is_spread_over_the_turns(line) -> None:
 
 def test_what_sleeps_is_not_taken(line) -> None:
     line.put("a1")
-    fair_queue.hide(line.row("a1").job_id, timezone.now() + timedelta(hours=1))
+    fair_queue.hide(line.row("a1").job_id, timezone.now() + timedelta(minutes=5))
     fair_queue.requeue_due(limit=1_000_000)
     assert line.take() == []
 

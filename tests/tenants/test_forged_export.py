@@ -7,6 +7,7 @@ import io
 import json
 import secrets
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -22,6 +24,8 @@ from tenants.accounts import services
 from tenants.accounts.models import Tenant
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, ServiceError
+from tenants.learning.dataset_versions import make_version
+from tenants.moderation.record import signatures
 from tenants.pipeline.assets import services as pipeline
 from tenants.pipeline.transfer import tenant_import
 from tenants.pipeline.transfer.export_reading import open_export
@@ -29,6 +33,8 @@ from tenants.retrieval.query import encoding
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture
 from tests.tenants.test_export import admit, export, ready, rows
+
+NOBODY = "01939393-0000-7000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,7 @@ def template(tmp_path_factory: Any) -> Path:
         asset = pipeline.add_asset(dataset_id=dataset.id, text="text", values={"a": 1}, external_id="e").asset
         ready(asset, encoding.model_id(), "text")
         pipeline.add_asset(dataset_id=dataset.id, file=io.BytesIO(picture()))
+        make_version(dataset_id=dataset.id, name="v1")
     folder = tmp_path_factory.mktemp("export") / "x"
     export(tenant, folder)
     return folder
@@ -56,7 +63,7 @@ def sign(folder: Path) -> None:
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     lines = []
     for name in files:
-        if name not in ("export.json", "manifest.jsonl"):
+        if name not in ("export.json", "export.sig", "manifest.jsonl"):
             body = (folder / name).read_bytes()
             lines.append({"path": name, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()})
     seal(folder, "".join(json.dumps(line) + "\n" for line in lines).encode())
@@ -67,7 +74,16 @@ def seal(folder: Path, manifest: bytes) -> None:
     header = json.loads((folder / "export.json").read_text())
     header["counts"] |= {p.name: p.read_bytes().count(b"\n") for p in folder.glob("*s.jsonl")}
     header["manifest"] = {"bytes": len(manifest), "sha256": hashlib.sha256(manifest).hexdigest()}
-    (folder / "export.json").write_text(json.dumps(header))
+    signed_anew(folder, header)
+
+
+def signed_anew(folder: Path, header: dict[str, Any]) -> None:
+    """By a key of the forger's own, as only the public key that one knows tells."""
+    key = Ed25519PrivateKey.generate()
+    pem = signatures.PublicKey(key.public_key().public_bytes_raw(), timezone.now()).pem
+    raw = json.dumps({**header, "signed_by": {"id": "x", "public_key": pem}})
+    (folder / "export.json").write_text(raw)
+    (folder / "export.sig").write_bytes(key.sign(raw.encode()))
 
 
 def change(folder: Path, name: str, /, **changes: Any) -> None:
@@ -91,7 +107,16 @@ def test_the_template_itself_comes_in(folder) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["assets.jsonl", "vectors.parquet", "manifest.jsonl", "README.txt", "original"]
+    "name",
+    [
+        "assets.jsonl",
+        "vectors.parquet",
+        "manifest.jsonl",
+        "README.txt",
+        "original",
+        "export.json",
+        "export.sig",
+    ],
 )
 def test_one_flipped_byte_anywhere_is_seen_before_anything_is_made(folder, name) -> None:
     path = next(folder.glob("files/original/*/*")) if name == "original" else folder / name
@@ -99,7 +124,9 @@ def test_one_flipped_byte_anywhere_is_seen_before_anything_is_made(folder, name)
     body[len(body) // 2] ^= 1
     path.write_bytes(body)
     slug = f"t-{secrets.token_hex(6)}"
-    with pytest.raises(CommandError, match="damaged or changed"):
+    with pytest.raises(
+        CommandError, match=r"damaged or changed|one of them was changed|not a JSON|does not say"
+    ):
         call_command("import_tenant", str(folder), "--slug", slug)
     assert not Tenant.objects.filter(slug=slug).exists()
 
@@ -157,7 +184,7 @@ def _row(name: str, /, **changes: Any) -> Damage:
 def _header(**changes: Any) -> Damage:
     def forge(folder: Path) -> None:
         header = json.loads((folder / "export.json").read_text())
-        (folder / "export.json").write_text(json.dumps({**header, **changes}))
+        signed_anew(folder, {**header, **changes})
 
     return forge
 
@@ -223,12 +250,28 @@ ZERO = pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 256, pa.float32()), 25
             id="no dataset",
         ),
         pytest.param(_row("blobs.jsonl", bytes=1), "another length", id="quota evasion"),
-        pytest.param(_row("blobs.jsonl", media_type="text/html"), "which no file", id="active type"),
+        pytest.param(_row("blobs.jsonl", media_type="image/svg+xml"), "which no file", id="active type"),
+        pytest.param(
+            _row("blobs.jsonl", media_type="text/html"), "is text/plain, not text/html", id="no page"
+        ),
+        pytest.param(_row("blobs.jsonl", document={}), "missing", id="nothing was read"),
         pytest.param(_row("blobs.jsonl", has_thumbnail=True), "missing", id="no thumbnail"),
         pytest.param(_row("blobs.jsonl", details={}), "details lack", id="details"),
         pytest.param(_row("datasets.jsonl", name=""), "A name has", id="no name"),
         pytest.param(_row("datasets.jsonl", retention_days=0), "from 1 to", id="retention"),
         pytest.param(_row("datasets.jsonl", metadata_schema={"a": 1}), "maps to", id="schema"),
+        pytest.param(_row("dataset_versions.jsonl", name=""), "at most 100", id="version without a name"),
+        pytest.param(_row("dataset_versions.jsonl", digest="0" * 64), "its count or digest", id="digest"),
+        pytest.param(_row("dataset_versions.jsonl", asset_count=1), "its count or digest", id="count"),
+        pytest.param(_row("dataset_versions.jsonl", digest="x"), "SHA-256 in hex", id="no digest"),
+        pytest.param(_row("dataset_versions.jsonl", kinds={"smell": 1}), "by modality", id="kinds"),
+        pytest.param(
+            _row("dataset_versions.jsonl", dataset_id=NOBODY), "dataset that is not", id="no dataset"
+        ),
+        pytest.param(
+            _row("dataset_version_assets.jsonl", version_id=NOBODY), "version that is", id="no version"
+        ),
+        pytest.param(_row("dataset_version_assets.jsonl", digest="0" * 64), "count or digest", id="line"),
         pytest.param(_other_content, "content that its name says", id="other content"),
         pytest.param(_other_columns, "other columns", id="columns"),
         pytest.param(_table(vector=NAN), "no unit vector", id="NaN"),
@@ -241,6 +284,44 @@ ZERO = pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 256, pa.float32()), 25
 def test_a_forged_export_is_refused_and_says_why(folder, damage, words) -> None:
     damage(folder)
     refused(folder, words)
+
+
+def test_whose_export_it_is_is_told_by_the_key_that_one_knows(folder, tmp_path) -> None:
+    ring, slug = signatures.key_ring(), f"t-{secrets.token_hex(6)}"
+    (tmp_path / "ours.txt").write_text("".join(f"{key.id}\n{key.pem}" for key in ring.public))
+    (tmp_path / "none.txt").write_text("no key")
+    out = io.StringIO()
+    call_command("verify_export", str(folder), "--key", str(tmp_path / "ours.txt"), stdout=out)
+    assert out.getvalue().splitlines()[1] == f"signed by a key in {tmp_path}/ours.txt"
+    with pytest.raises(CommandError, match="holds no public key"):
+        call_command("verify_export", str(folder), "--key", str(tmp_path / "none.txt"))
+    # Somebody changes a caption, and makes all of it fit again.
+    change(folder, "assets.jsonl", caption="forged")
+    call_command("verify_export", str(folder), stdout=out)
+    for command in (["verify_export", str(folder)], ["import_tenant", str(folder), "--slug", slug]):
+        with pytest.raises(CommandError, match="somebody else made it"):
+            call_command(*command, "--key", str(tmp_path / "ours.txt"))
+    # The signature taken away: as an export of 0.2, and no more than that.
+    header = json.loads((folder / "export.json").read_text())
+    header.pop("signed_by")
+    (folder / "export.json").write_text(json.dumps(header))
+    out = io.StringIO()
+    call_command("verify_export", str(folder), stdout=out)
+    assert "not signed" in out.getvalue()
+    with pytest.raises(CommandError, match="is not signed"):
+        call_command("verify_export", str(folder), "--key", str(tmp_path / "ours.txt"))
+    assert not Tenant.objects.filter(slug=slug).exists()
+
+
+def test_a_signature_is_checked_by_another_program(folder, tmp_path) -> None:
+    """As README.txt says."""
+    (tmp_path / "key.pem").write_text(signatures.key_ring().public[0].pem)
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(tmp_path / "key.pem"), "-rawin"]
+    command += ["-in", str(folder / "export.json"), "-sigfile", str(folder / "export.sig")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    with (folder / "export.json").open("a") as stream:
+        stream.write(" ")
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
 
 
 def test_ids_that_stand_twice_are_refused(folder) -> None:

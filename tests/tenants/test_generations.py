@@ -13,7 +13,7 @@ from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
-from tenants.errors import Conflict, Invalid, NotFound, NotReady, QuotaExceeded
+from tenants.errors import Conflict, Invalid, NotFound, NothingKnown, NotReady, QuotaExceeded
 from tenants.events.models import AuditEvent
 from tenants.generation import previews, selectors, services, validation
 from tenants.generation.models import Generation, GenerationOutput
@@ -102,7 +102,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is_held(party, changes, 
     ],
 )
 def test_words_of_any_language_are_words(party, prompt) -> None:
-    row, _ = ask(party, prompt)
+    row, _ = ask(party, prompt, anyway=True)
     with tenant_scope(party.id):
         assert selectors.get_generation(row.id).prompt == prompt
 
@@ -222,7 +222,7 @@ def test_another_tenant_sees_nothing(party, stranger) -> None:
             with pytest.raises(NotFound):
                 act(generation_id=row.id)
         with pytest.raises(NotFound):
-            services.request_generation(wanted=GenerationSpec(prompt="x"), dataset_id=row.dataset_id)
+            services.request_generation(wanted=GenerationSpec(prompt="a cat"), dataset_id=row.dataset_id)
         assert not list(selectors.marked(row.mark))
     with tenant_scope(party.id):
         assert list(selectors.marked(row.mark)) == [row]
@@ -255,3 +255,32 @@ def test_a_page_costs_the_same_however_long_it_is(party) -> None:
                 )
         counts.append(statements())
     assert counts[0] == counts[1]
+
+
+# --- Words of which nothing is known ---
+
+
+@pytest.mark.parametrize("outputs", [("image",), ("video",), ("image", "audio")])
+def test_words_that_name_nothing_known_are_refused_before_anything_is_queued(party, outputs) -> None:
+    with pytest.raises(NothingKnown) as caught:
+        ask(party, "the meaning of life", outputs=outputs)
+    assert (caught.value.slug, caught.value.status) == ("nothing-known", 422)
+    assert caught.value.errors[0]["pointer"] == "/prompt"
+    with tenant_scope(party.id):
+        assert not Generation.objects.exists() and not Job.objects.exists()
+    assert held(party)["generations"] == (0, 0)
+
+
+def test_they_are_drawn_where_somebody_insists_and_once_more_then(party) -> None:
+    row, _ = ask(party, "the meaning of life", anyway=True)
+    with tenant_scope(party.id):
+        again, _ = services.vary_generation(generation_id=row.id)
+        assert again.prompt == row.prompt
+        with pytest.raises(NothingKnown):
+            services.vary_generation(generation_id=row.id, changes={"prompt": "happiness"})
+
+
+def test_music_and_other_generators_take_any_words(party, settings) -> None:
+    ask(party, "the meaning of life", outputs=("audio",))
+    settings.GENERATORS = {**settings.GENERATORS, "image": "hf-image:/models/sdxl"}
+    ask(party, "the meaning of life")

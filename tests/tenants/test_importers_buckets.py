@@ -55,7 +55,7 @@ def test_a_prefix_is_read_in_order(s3_endpoint, shop, tmp_path, secret) -> None:
         (2, "b.jpg", "caption"),
         (3, "c/1.txt", "text"),
     ]
-    assert items[0].error == "An archive inside the source; unpack it, or import it by itself."
+    assert items[0].error == "An archive inside the source; unpack it, or import it separately."
     saved = read_files("s3://shop/p/", "files", tmp_path, secret=secret, **at(s3_endpoint))
     assert saved[1] == ("b.jpg", JPEG)
     assert [item.row for item in read("s3://shop/p", "files", secret=secret, after=1, **at(s3_endpoint))] == [
@@ -77,7 +77,7 @@ def test_a_manifest_in_a_bucket(s3_endpoint, shop) -> None:
 
 def test_what_is_not_there_is_said(s3_endpoint, shop) -> None:
     for location in ("s3://nowhere-at-all/p", "s3://shop/none"):
-        with pytest.raises(Invalid, match="no such bucket"):
+        with pytest.raises(Invalid, match="The bucket does not exist"):
             read(location, "files", secret=SECRET, **at(s3_endpoint))
 
 

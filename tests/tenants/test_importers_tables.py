@@ -209,6 +209,15 @@ def test_declared_types_of_the_dataset_go_first(tmp_path) -> None:
     assert second.error is not None and second.error.startswith('The cell of "price" does not fit: Expected')
 
 
+def test_a_column_of_tags_needs_no_declaration(tmp_path) -> None:
+    path = csv(tmp_path, "title,tags\na,red;blue\nb,one\nc,\n")
+    for schema in ({}, {"tags": {"type": "text", "guessed": True}}):
+        found = [item.metadata for item in read(path, "csv", schema=schema)]
+        assert found == [{"tags": ["red", "blue"]}, {"tags": ["one"]}, {}]
+    first, *_ = read(path, "csv", schema={"tags": {"type": "text"}})
+    assert first.metadata == {"tags": "red;blue"}
+
+
 def test_rows_are_the_same_when_reading_goes_on(tmp_path) -> None:
     path = csv(tmp_path, HEADER + "".join(f"{n},t{n},1\n\n" for n in range(50)) + "bad\n")
     whole = read(path, "csv")

@@ -120,7 +120,7 @@ def test_kinds_of_entries_that_are_refused(tmp_path, info, words) -> None:
 )
 def test_archives_under_another_name_are_refused(tmp_path, inner) -> None:
     ((_, words),) = read_files(packed(tmp_path, {"photo.jpg": inner}), "zip", tmp_path)
-    assert words == "An archive inside the source; unpack it, or import it by itself."
+    assert words == "An archive inside the source; unpack it, or import it separately."
 
 
 def patched(path: Path, patch: Callable[[bytearray, int, int], None]) -> Path:

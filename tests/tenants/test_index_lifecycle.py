@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -21,6 +22,7 @@ from tenants.pipeline.assets.prepared import Prepared
 from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
 from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.care.erasure import erase_asset
+from tenants.pipeline.upkeep import host
 from tenants.retrieval.index import building, lifecycle, memory
 from tenants.retrieval.index.generation_files import folder_of
 from tenants.retrieval.index.memory import read_index_status
@@ -32,6 +34,7 @@ from tenants.retrieval.query import ranking
 from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.types import Query, Ranking, Restriction
 from tenants.scope import tenant_scope
+from tests.waiting import until
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow
@@ -321,6 +324,71 @@ def lose_all(folder: Path) -> None:
 
 
 # In a folder storage the stored files are these same ones.
+def lose_one(folder: Path) -> None:
+    next(folder.glob("vectors*")).unlink()
+
+
+def change_ids(folder: Path) -> None:
+    """In place, as a disk does: what is mapped changes as well, and so does the stored file, which is the same one."""
+    with (folder / "columns" / "asset_ids.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+
+
+def size_in_memory(library: Library) -> int:
+    with tenant_scope(library.tenant_id):
+        state = memory.vector_cache.of(library.tenant_id, MODEL).refresh()
+    assert state.base is not None
+    return state.size
+
+
+def test_the_size_is_exact_where_assets_have_several_vectors(library: Library) -> None:
+    library.fill()
+    several = library.put(100, 101, 102, 103)
+    library.build()
+    assert size_in_memory(library) == COUNT + 4
+    library.delete(several)
+    assert size_in_memory(library) == COUNT
+
+
+def test_a_file_that_is_lost_under_a_search_is_noticed_and_fetched(library: Library) -> None:
+    library.fill()
+    library.build()
+    before = library.pointer.current_id
+    assert size_in_memory(library) == COUNT
+    assert [one for one in opened.damaged() if one[1] == before] == []
+    lose_one(folder_of(library.tenant_id, before))
+    host.mend_open_indexes()
+    # The stored copy is whole: nothing is built.
+    assert size_in_memory(library) == COUNT
+    assert library.pointer.current_id == before
+    assert (folder_of(library.tenant_id, before) / "vectors.f32").exists()
+
+
+def test_a_file_that_changes_under_a_search_is_noticed_and_another_is_built_beside_it(
+    library: Library,
+) -> None:
+    assets = library.fill()
+    library.build()
+    before = library.pointer.current_id
+    assert size_in_memory(library) == COUNT
+    change_ids(folder_of(library.tenant_id, before))
+    # Deleted, and not found by its id.
+    library.delete(max(assets, key=lambda one: one.id.bytes))
+    assert size_in_memory(library) == COUNT
+    host.mend_open_indexes()
+    # It answers until the other one is there.
+    assert library.pointer.current_id == before
+    with tenant_scope(library.tenant_id):
+        job = Job.objects.get(kind="build_index", state="queued")
+    library.run(job)
+    assert library.pointer.current_id != before
+    # It is opened beside the searches.
+    until(lambda: size_in_memory(library) == COUNT - 1)
+
+
 @pytest.mark.parametrize("damage", [lose_all, damage_manifest, damage_vectors, cut_column])
 def test_lost_and_damaged_files_are_noticed_answered_without_and_built_anew(
     library: Library, damage, settings
@@ -476,6 +544,21 @@ def test_tombstones_that_a_build_under_way_needs_are_kept(library: Library, monk
     assert assets[5].id not in {hit.asset_id for hit in library.find(5, count=COUNT).hits}
     assert library.base_id == library.pointer.current_id
     assert library.agrees(5, 6)
+
+
+def test_a_model_whose_vectors_went_before_the_build_needs_no_index(library: Library) -> None:
+    assets = library.fill()
+    library.build()
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.build(model=MODEL)
+    for asset in assets:
+        library.delete(asset)
+    job = library.run(job)
+    assert (job.state, job.result) == ("succeeded", {"note": "There are no vectors."})
+    assert library.pointer.current_id is None
+    assert library.folders == set()
+    with tenant_scope(library.tenant_id):
+        assert not any(map(lifecycle.is_due, lifecycle.indexed_models()))
 
 
 def considered(library: Library) -> Job | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,8 +12,12 @@ from typing import Any
 
 import pytest
 from celery import current_app
+from django.db import InterfaceError, OperationalError
+from psycopg2.errors import QueryCanceled
 
+import workers.base
 from console.templatetags.console_tags import kind_name
+from tenants.errors import ModelUnavailable, StorageFull, Unavailable
 from tenants.jobs import kinds, retired
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import KINDS, job
@@ -191,3 +196,55 @@ def test_every_retired_kind_ends_and_is_one_of_no_module(party: Party) -> None:
 
 def _note(name: str) -> str:
     return next(one.note for one in retired.RETIRED if one.name == name)
+
+
+def too_slow() -> OperationalError:
+    error = OperationalError("canceling statement due to statement timeout")
+    error.__cause__ = QueryCanceled()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (OperationalError("server closed the connection"), 0),
+        (InterfaceError("connection already closed"), 0),
+        (StorageFull(), 0),
+        (OSError(errno.ENOSPC, "No space left on device"), 0),
+        (OSError(errno.EACCES, "Permission denied"), 1),
+        (Unavailable("The store does not answer."), 0),
+        (ModelUnavailable("Its files are gone."), 1),
+        (too_slow(), 1),
+        (ValueError("a fault of ours"), 1),
+    ],
+)
+def test_what_is_away_for_a_while_is_no_try_of_the_job(party: Party, error: Exception, attempts: int) -> None:
+    @job("meets", queue=QUEUE, label="Meets a fault")
+    def meets(claimed: jobs.Claim) -> None:
+        raise error
+
+    row = enqueue(party, "meets")
+    run_job(str(row.id), str(party.id))
+    row = read(party, row)
+    assert (row.state, row.attempts) == ("queued", attempts)
+
+
+def test_how_an_attempt_failed_is_told_again_while_the_database_is_away(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, fail, rests = [OperationalError(), InterfaceError()], jobs.fail, []
+
+    def told(claimed: jobs.Claim, **more: Any) -> bool:
+        if away:
+            raise away.pop()
+        return fail(claimed, **more)
+
+    @job("breaks", queue=QUEUE, label="Breaks", max_attempts=1)
+    def breaks(claimed: jobs.Claim) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(jobs, "fail", told)
+    monkeypatch.setattr(workers.base.time, "sleep", rests.append)
+    row = enqueue(party, "breaks")
+    run_job(str(row.id), str(party.id))
+    assert (read(party, row).state, rests) == ("failed", [1, 1])

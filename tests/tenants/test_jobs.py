@@ -55,6 +55,32 @@ def test_enqueue_writes_the_job_and_its_dispatch(party, added) -> None:
         assert quotas.summary()["vectors"] == {"used": 0, "reserved": 1, "limit": 600_000}
 
 
+def test_what_passes_costs_no_try_for_a_while(party, added) -> None:
+    """A database that restarts, or a disk that is full for a minute, would use up three tries in seconds."""
+    waits = []
+    for minutes in (0, 1, 5, 14):
+        claimed = _claim(party, added.job)
+        assert claimed is not None and claimed.attempt == 1
+        with tenant_scope(party.id):
+            begun = timezone.now() - timedelta(minutes=minutes)
+            Job.objects.filter(pk=added.job.id).update(started_at=begun)
+        assert not jobs.fail(claimed, error={"type": "storage-full"}, final=False, passes=True)
+        due = JobDispatch.objects.get(pk=added.job.id).due_at
+        waits.append(round((due - timezone.now()).total_seconds()))
+    assert waits == [pytest.approx(wait, abs=1) for wait in (2, 15, 60, 60)]
+    # Then it does, and at last the job says what is wrong.
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=added.job.id).update(started_at=timezone.now() - timedelta(minutes=16))
+    ends = []
+    while (claimed := _claim(party, added.job)) is not None:
+        ends.append(jobs.fail(claimed, error={"type": "storage-full"}, final=False, passes=True))
+    assert ends == [False, False, True]
+    assert (_job(party, added.job).state, _job(party, added.job).error) == (
+        "failed",
+        {"type": "storage-full"},
+    )
+
+
 def test_one_claim_holds_the_job(party, added) -> None:
     first = _claim(party, added.job)
     assert first is not None and (first.fence, first.attempt) == (1, 1)

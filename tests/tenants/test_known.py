@@ -12,7 +12,7 @@ import pytest
 from ml.hashing import fingerprints as prints
 from ml.hashing import sounds
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.moderation.known_content import RawHash
+from tenants.moderation.known_content import RawHash, selectors
 from tenants.moderation.known_content import services as known
 from tenants.moderation.known_content.matching import list_cache
 from tenants.moderation.models import HashEntry, HashList, SharedHashEntry, SharedHashList
@@ -256,3 +256,28 @@ def test_memory_is_bounded_and_still_right(party: Party, settings: Any) -> None:
         for number, hashed in enumerate(hashes):
             assert [one["name"] for one in known.match(fingerprints=of_pdq(hashed))] == [str(number)]
     assert len(list_cache._kept) == 1
+
+
+def test_items_are_counted_anew_only_where_a_list_changed(
+    party: Party, django_assert_num_queries: Any
+) -> None:
+    def counted() -> list[int]:
+        rows = list(known.list_lists().order_by("id"))
+        return [selectors.items_of(rows)[row.id] for row in rows]
+
+    with tenant_scope(party.id):
+        first, second = bad_list("first"), bad_list("second")
+        item = known.add_item(list_id=first, fingerprints=of_pdq(digits(), sha256=digits()))
+        assert counted() == [1, 0]
+        with django_assert_num_queries(1):  # the lists themselves
+            assert counted() == [1, 0]
+        known.add_hashes(list_id=second, hashes=[RawHash("pdq", digits()), RawHash("sha256", digits())])
+        with django_assert_num_queries(2):
+            assert counted() == [1, 2]
+        known.complete_item(item_id=item, fingerprints=of_pdq(digits(), sound=""))
+        known.remove_item(item_id=item)
+        assert counted() == [0, 2]
+    known.import_shared_hashes(name=f"shared {party.id}", stance="bad", hashes=[RawHash("pdq", digits())])
+    row = SharedHashList.objects.get(name=f"shared {party.id}")
+    assert selectors.list_shapes([row])[row.id].entries == 1
+    known.delete_shared_list(name=row.name)

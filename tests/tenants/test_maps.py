@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from ml.projection.embed import KINDS, VECTORS
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Facet
 from tenants.datasets.services import create_dataset
@@ -23,7 +25,7 @@ from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import map_points, maps, model_routing
 from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.map_points import Wanted, read_vectors
-from tenants.retrieval.models import EmbeddingMap
+from tenants.retrieval.models import EmbeddingMap, Vector
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import unit
@@ -78,6 +80,33 @@ def test_each_asset_is_the_mean_of_what_it_is_itself(party: Any) -> None:
     by_id = dict(zip(map_points.ids_of(found.ids), found.vectors, strict=True))
     assert np.allclose(by_id[str(film.id)], unit(1, 1), atol=1e-6)
     assert np.allclose(by_id[str(spoken.id)], unit(1, 0, 1), atol=1e-6)
+
+
+def test_what_the_process_reads_is_what_is_in_memory_and_lies_on_the_disk_once(
+    party: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(map_points, "BLOCK", 2)
+    film = (("video", unit(1)), ("video", unit(0, 1)), ("text", unit(0, 0, 1)))
+    for name, count in (("simple", 5), ("means", 6), ("broken", 6), ("sample", None)):
+        folder = tmp_path / name
+        folder.mkdir()
+        with tenant_scope(party.id):
+            if name == "simple":
+                circle(party, 5)
+            elif name == "means":
+                place(party, *film, modality="video")
+            elif name == "broken":
+                damaged = place(party, ("text", unit(1)))
+                Vector.objects.filter(asset=damaged).update(data=(unit(1) * np.float32(np.nan)).tobytes())
+            asked = wanted(most=3) if name == "sample" else wanted()
+            simple = read_vectors(asked)
+        held = map_points.read_into(folder, party.id, asked)
+        assert count in (None, len(held.ids))
+        assert (held.ids == simple.ids).all()
+        assert (np.fromfile(folder / VECTORS, "<f4") == simple.vectors.ravel()).all()
+        assert (np.fromfile(folder / KINDS, np.uint8) == simple.kinds).all()
+        if count:
+            assert {path.name for path in folder.iterdir()} == {VECTORS, KINDS}
 
 
 def test_datasets_modality_and_model_narrow_what_is_read(party: Any) -> None:
@@ -261,7 +290,14 @@ def test_a_map_by_umap_is_drawn_by_its_job(
     found = map_points.points_of(party.id, row)
     assert found.places.shape == (40, 2)
     assert np.isfinite(found.places).all()
-    assert stored(party) == [map_points.path_of(party.id, row.id)]
+    path = map_points.path_of(party.id, row.id)
+    assert sorted(stored(party)) == [path, f"{path}{map_points.GROUPS}"]
+    # A circle has no outliers, and clusters that are arcs.
+    assert (row.details["topics"], row.details["outliers"]) == (3, 0)
+    groups = map_points.points_of(party.id, row).groups
+    assert groups is not None
+    assert set(groups["topic"].tolist()) == {0, 1, 2}
+    assert "Looking for topics and outliers." in said
     assert not list(settings.SPOOL_DIR.glob("map-*"))
     with tenant_scope(party.id):
         maps.delete_map(map_id=row.id)
@@ -310,7 +346,7 @@ def test_a_map_that_is_deleted_while_it_is_drawn_leaves_no_file(
     with tenant_scope(party.id):
         queued.refresh_from_db()
         assert (queued.state, queued.error["type"]) == ("failed", "not-found")
-        assert map_points.tidy_points() == 1
+        assert map_points.tidy_points() == 2
         assert map_points.tidy_points() == 0
     assert stored(party) == []
 

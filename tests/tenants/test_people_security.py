@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from django.utils import timezone
 
 from config.event_stream import Subscription, read_job
 from tenants.accounts import api_admission, keys, second_factor, sessions, watchers
+from tenants.accounts.keyring import KeyMissing
 from tenants.accounts.models import (
     ApiKey,
     Invitation,
@@ -40,6 +42,7 @@ from tenants.people.erasure import erase_user
 from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.keys import another_master_key
 from tests.tenants.people import App, acting, new_member, new_user, turn_on
 
 # --- The second factor ---
@@ -101,14 +104,25 @@ def test_it_is_not_on_before_a_right_code() -> None:
             again()
 
 
-def test_another_secret_key_opens_nothing_and_breaks_nothing(settings: Any) -> None:
+def test_another_master_key_opens_nothing_and_breaks_nothing(tmp_path: Path) -> None:
     user, half_way = new_user(), new_user()
     app, codes = turn_on(user)
     before = second_factor.begin(half_way)
+    with another_master_key(tmp_path):
+        assert not second_factor.verify(user=user, code=app.code(1))
+        assert not second_factor.verify(user=user, code=codes[0])
+        with pytest.raises(KeyMissing):
+            second_factor.begin(half_way)
+    assert second_factor.begin(half_way) == before
+    assert second_factor.verify(user=user, code=codes[0])
+
+
+def test_a_new_secret_key_leaves_apps_and_recovery_codes_valid(settings: Any) -> None:
+    user = new_user()
+    app, codes = turn_on(user)
     settings.SECRET_KEY = "another"
-    assert not second_factor.verify(user=user, code=app.code(1))
-    assert not second_factor.verify(user=user, code=codes[0])
-    assert second_factor.begin(half_way) != before
+    assert second_factor.verify(user=user, code=app.code(1))
+    assert second_factor.verify(user=user, code=codes[0])
 
 
 # --- Sessions ---
@@ -127,7 +141,9 @@ def test_sessions_are_listed_and_ended_by_their_owner_only() -> None:
     user, other = new_user(), new_user()
     first = open_session(user, device="Mozilla", address="2001:db8::1")
     second = open_session(user, device="x" * 999, address="y" * 99)
+    open_session(other)
     rows = {row.pk: row for row in sessions.list_sessions(user)}
+    assert set(rows) == {first.session_key, second.session_key}
     assert (rows[first.session_key].device, rows[first.session_key].address) == ("Mozilla", "2001:db8::1")
     assert (len(rows[second.session_key].device), len(rows[second.session_key].address)) == (300, 45)
     handle = sessions.handle_of(first.session_key)
@@ -137,6 +153,7 @@ def test_sessions_are_listed_and_ended_by_their_owner_only() -> None:
     assert sessions.SessionStore(first.session_key).get("_auth_user_id") is None
     assert sessions.end_sessions(user=user, keep=second.session_key) == 0
     assert sessions.end_sessions(user=user) == 1
+    assert len(sessions.list_sessions(other)) == 1
 
 
 def test_the_last_use_is_noted_once_a_minute() -> None:
@@ -313,7 +330,10 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
         "passkey": 0,
         "sign_on_identity": 0,
         "recovery_code": 10,
+        "passkey": 0,
+        "sign_on_identity": 0,
         "invitation": 1,
+        "sign_up": 0,
         "api_key": 1,
         # The invitation, what was recorded twice, and leaving twice.
         "audit_event": 5,

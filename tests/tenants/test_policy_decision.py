@@ -284,6 +284,9 @@ def test_a_normal_form_has_every_field_and_reads_as_itself() -> None:
     assert normal["rules"] == [{**ABUSE, "labels": [], "severity": 50, "stop": False}]
     assert (normal["on_failure"], normal["quarantine"], normal["second_opinion"]) == ("review", False, 0.0)
     assert policy_document.read_document(normal) == normal
+    assert "appeal_days" not in normal
+    limited = policy_document.read_document({**normal, "appeal_days": 184})
+    assert limited == {**normal, "appeal_days": 184}
     again = policy_document.read_document(json.loads(json.dumps(normal, sort_keys=True)))
     assert policy_document.digest(again) == policy_document.digest(normal)
     assert policy_document.digest(of({**ABUSE, "when": "true"})) != policy_document.digest(normal)
@@ -317,6 +320,12 @@ WRONG: list[tuple[Any, str]] = [
     ({"rules": [], "sla_hours": {"soon": 1}}, "/sla_hours/soon"),
     ({"rules": [], "strikes": {"limit": 3}}, "/strikes/limit"),
     ({"rules": [], "strikes": {"expire_days": 0}}, "/strikes/expire_days"),
+    ({"rules": [], "appeal_days": 0}, "/appeal_days"),
+    ({"rules": [], "appeal_days": 3_651}, "/appeal_days"),
+    ({"rules": [], "appeal_days": 30.0}, "/appeal_days"),
+    ({"rules": [], "appeal_days": True}, "/appeal_days"),
+    ({"rules": [], "appeal_days": "30"}, "/appeal_days"),
+    ({"rules": [], "appeal_days": None}, "/appeal_days"),
     ({"rules": [], "options": {"trust_anchor": "misspelt"}}, "/options/trust_anchor"),
     ({"rules": [], "options": {"trust_anchors": "no certificate"}}, "/options/trust_anchors"),
     ({"rules": [], "options": {"trust_anchors": 7}}, "/options/trust_anchors"),

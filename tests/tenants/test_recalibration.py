@@ -218,7 +218,7 @@ def test_a_version_that_came_meanwhile_is_not_overwritten(world: World) -> None:
     with tenant_scope(world.id):
         policies.add_version(policy_id=base.policy_id, document={**base.document, "quarantine": True})
         policies.activate(policy_id=base.policy_id, number=2, mode="enforce")
-        with pytest.raises(Conflict, match="meanwhile"):
+        with pytest.raises(Conflict, match="in the meantime"):
             recalibration.propose(base, wanted, report)
         assert PolicyVersion.objects.count() == 2
 

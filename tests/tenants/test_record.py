@@ -263,7 +263,7 @@ def test_verifying_in_parts_sees_the_same(sealed) -> None:
 def test_the_command_says_what_it_saw(party, sealed, capsys) -> None:
     call_command("verify_record", tenant=sealed.tenant.slug)
     shown = capsys.readouterr().out
-    assert f"{sealed.tenant.slug:30} 14 lines, 3 seals, 2 not sealed yet" in shown
+    assert f"{sealed.tenant.slug:30} record: 14 lines, 3 seals, 2 not sealed yet" in shown
     assert sealing.verify(sealed.id).head in shown
     with pytest.raises(CommandError, match="no tenant"):
         call_command("verify_record", tenant="nobody-at-all")

@@ -34,5 +34,6 @@ def test_the_package_has_few_names() -> None:
         "Answer",
         "Hit",
         "Query",
+        "QueryPart",
         "search",
     }

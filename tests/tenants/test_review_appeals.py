@@ -11,7 +11,8 @@ from django.utils import timezone
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.moderation import reviews
 from tenants.moderation.models import Appeal, Audit, Outcome, Review
-from tenants.moderation.reviews import effects, queue
+from tenants.moderation.reviews import cases, effects, queue
+from tenants.moderation.reviews.services import AppealWindow
 from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, CAROL, World, make_world
@@ -116,7 +117,7 @@ def test_an_appeal_is_decided_through_the_queue_as_well(world) -> None:
     opened = appeal(world, audit)
     with tenant_scope(world.id):
         queue.claim(review_id=opened.review_id, actor=BOB)
-        with pytest.raises(Conflict, match="Somebody else"):
+        with pytest.raises(Conflict, match="Someone else has claimed"):
             reviews.decide_appeal(appeal_id=opened.id, decision="upheld", reason="mine", actor=CAROL)
         reviews.decide_review(review_id=opened.review_id, decision="allow", reason="art indeed", actor=BOB)
         assert Appeal.objects.get(pk=opened.pk).state == "overturned"
@@ -198,3 +199,45 @@ def test_words_that_decide_nothing(world) -> None:
     decided, _ = answer(world, opened, "block")
     assert decided.state == "overturned"
     assert world.stands(audit)[0] == "block"
+
+
+# --- Until when ---
+
+
+def test_after_the_policys_days_nobody_appeals(party, monkeypatch) -> None:
+    world = make_world(party, appeal_days=30)
+    audit = world.audit(["known"])
+    last = audit.created_at.date() + dt.timedelta(days=30)
+    monkeypatch.setattr(cases, "today", lambda: last)
+    with tenant_scope(world.id):
+        assert reviews.appeal_window(audit.id) == AppealWindow(is_open=True, until=last)
+    opened = appeal(world, audit)
+    other = world.audit(["known"])
+    monkeypatch.setattr(cases, "today", lambda: last + dt.timedelta(days=1))
+    with tenant_scope(world.id):
+        assert reviews.appeal_window(other.id) == AppealWindow(is_open=False, until=last, is_over=True)
+    before = world.lines()
+    with pytest.raises(Conflict, match=f"could be made until {last} ") as refused:
+        appeal(world, other)
+    assert refused.value.extra == {"appealable_until": last.isoformat()}
+    assert world.lines() == before
+    # What was appealed in time is decided, and undone, whenever that is.
+    decided, outcome = answer(world, opened, "overturned")
+    assert (decided.state, outcome.decision) == ("overturned", "allow")
+    with tenant_scope(world.id):
+        reviews.undo_outcome(outcome_id=outcome.id, reason="too soon", actor=CAROL)
+        assert Appeal.objects.get(pk=opened.id).state == "open"
+
+
+def test_the_days_count_from_what_a_person_decided_last(party, monkeypatch) -> None:
+    world = make_world(party, appeal_days=30)
+    audit = by_person(world)
+    with tenant_scope(world.id):
+        case = cases.read_cases([audit.id])[audit.id]
+    decided = case.outcomes[-1]
+    case.audit.created_at -= dt.timedelta(days=40)
+    assert case.appealable_until() == decided.created_at.date() + dt.timedelta(days=30)
+    decided.kind = Review.Kind.SECOND
+    assert case.appealable_until() == case.audit.created_at.date() + dt.timedelta(days=30)
+    case.document = {}
+    assert case.appealable_until() is None

@@ -180,7 +180,7 @@ def test_a_claim_is_exclusive_until_it_is_given_back(world) -> None:
         held = queue.claim(review_id=flag.id, actor=ANN)
         assert dt.timedelta(minutes=9) < held.lease_until - timezone.now() < dt.timedelta(minutes=11)
         for refused in (queue.claim, queue.release):
-            with pytest.raises(Conflict, match="Somebody else"):
+            with pytest.raises(Conflict, match="Someone else has claimed"):
                 refused(review_id=flag.id, actor=BOB)
         assert queue.claim_next(actor=BOB) is None
         renewed = queue.claim(review_id=flag.id, actor=ANN)
@@ -199,7 +199,7 @@ def test_a_lease_that_ran_out_is_anybodys(world) -> None:
     with tenant_scope(world.id):
         assert queue.claim(review_id=first.id, actor=BOB).claimed_by == BOB
         assert queue.claim_next(actor=CAROL).id == second.id
-        with pytest.raises(Conflict, match="Somebody else"):
+        with pytest.raises(Conflict, match="Someone else has claimed"):
             reviews.decide_review(review_id=first.id, decision="allow", reason="late", actor=ANN)
 
 
@@ -316,7 +316,7 @@ def test_without_a_claim_that_stands_nothing_is_decided(world) -> None:
     refused("Claim this review")
     with tenant_scope(world.id):
         queue.claim(review_id=flag.id, actor=ANN)
-    refused("Somebody else", BOB)
+    refused("Someone else has claimed", BOB)
     lapse(world, flag)
     refused("has run out")
 

@@ -13,9 +13,9 @@ from django.test import override_settings
 
 from ml.provenance import signing
 from tenants.accounts.models import InstallationSecret
-from tenants.accounts.vault import InvalidToken, seal, unseal
 from tenants.generation import signing_keys
 from tests.conftest import Party
+from tests.keys import another_master_key
 from tests.ml.test_authority import examined
 
 
@@ -103,28 +103,18 @@ def test_a_second_hosts_own_root_stays_an_anchor(party: Party, tmp_path: Path) -
     assert anchors.count("BEGIN CERTIFICATE") == 2
 
 
-def test_another_secret_key_is_an_error_and_not_new_keys(party: Party, tmp_path: Path) -> None:
+def test_another_master_key_is_an_error_and_not_new_keys(party: Party, tmp_path: Path) -> None:
     with host(tmp_path):
         keys, before = signing_keys.keys_of(party.tenant), list(InstallationSecret.objects.values())
         assert signing_keys.unreadable() == ""
-        with override_settings(SECRET_KEY="quite another one"):
-            with pytest.raises(signing_keys.SealedElsewhere, match="sealed under another SECRET_KEY"):
+        with another_master_key(tmp_path):
+            with pytest.raises(signing_keys.SealedElsewhere, match="sealed under another key"):
                 signing_keys.keys_of(party.tenant)
-            assert "under another SECRET_KEY" in signing_keys.unreadable()
+            assert "under another key" in signing_keys.unreadable()
             # Certificates are no secret: what was signed is known all the same.
             assert examined(tmp_path, keys, own_anchors=signing_keys.own_anchors())["own"] is True
         assert list(InstallationSecret.objects.values()) == before
         assert signing_keys.keys_of(party.tenant) == keys
-
-
-def test_a_sealed_secret_opens_only_as_what_it_is_about() -> None:
-    sealed = seal(b"secret", "root.key")
-    assert unseal(sealed, "root.key") == b"secret"
-    for changed, about in ((sealed, "signer.key"), (sealed[:-1], "root.key"), (b"", "root.key")):
-        with pytest.raises(InvalidToken):
-            unseal(changed, about)
-    with override_settings(SECRET_KEY="quite another one"), pytest.raises(InvalidToken):
-        unseal(sealed, "root.key")
 
 
 def test_a_folder_that_all_hosts_mount(party: Party, tmp_path: Path) -> None:
@@ -144,3 +134,33 @@ def test_a_forgotten_tenant_leaves_no_keys(party: Party, stranger: Party, tmp_pa
         signing_keys.forget_tenant(party.id)
         assert not InstallationSecret.objects.filter(tenant=party.tenant).exists()
         assert signing_keys.keys_of(stranger.tenant) == kept
+
+
+# --- Marks that cannot be made ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"GENERATION_ICON_TEXT": "生成"}, "The icon's letters"),
+        ({"GENERATION_ICON_CORNER": "middle"}, "The icon's corner"),
+        ({"GENERATION_ICON_FILE": "/no/where.png"}, "The icon's file /no/where.png cannot be read"),
+        ({"GENERATION_NOTICE_FILE": "/no/where.wav"}, "The recording of a notice cannot be used"),
+        ({"GENERATION_TSA_URL": "https://tsa.example", "GENERATION_TSA_CA": "/no/where.pem"}, "certificates"),
+        ({"GENERATION_TSA_URL": "ftp://tsa.example", "GENERATION_TSA_CA": "-"}, "The URL starts with"),
+        ({"GENERATION_TSA_URL": "https://tsa.example:9", "GENERATION_TSA_CA": "-"}, "port 9"),
+    ],
+)
+def test_the_doctor_says_which_marks_cannot_be_made(
+    wrong: dict[str, str], said: str, settings: Any, tmp_path: Path
+) -> None:
+    from standalone.doctor.database import marks
+
+    assert marks(None).verdict == "ok"
+    for name, value in wrong.items():
+        if value == "-":
+            value = str(tmp_path / "root.pem")
+            (tmp_path / "root.pem").write_text(signing.load_keys(tmp_path / "keys").root)
+        setattr(settings, name, value)
+    found = marks(None)
+    assert found.verdict == "fail" and said in found.what, found

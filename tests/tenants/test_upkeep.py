@@ -10,14 +10,16 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from celery.beat import ScheduleEntry
 from celery.result import AsyncResult
+from celery.schedules import schedule
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from config import celery_app
+from config import celery_app, celery_classes
 from config.celery_classes import OncePerPeriod, may_send
 from tenants.accounts import leases
 from tenants.accounts.models import Tenant
@@ -203,3 +205,39 @@ def test_the_scheduler_of_this_installation_sends_once() -> None:
         scheduler.apply_async = lambda entry, producer=None, **_: sent.append(entry.name) or AsyncResult("x")
         scheduler.apply_entry(entry)
     assert sent == [entry.name]
+
+
+class InMemory(OncePerPeriod):
+    """With its entries in memory, in place of a file."""
+
+    entries: dict[str, ScheduleEntry] = {}
+    schedule = property(lambda self: self.entries)
+
+    def sync(self) -> None:
+        pass
+
+
+def test_a_clock_that_is_set_back_stops_no_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sent = [timezone.now()], []
+    monkeypatch.setattr(celery_classes, "may_send", lambda name, period_s: True)
+    scheduler = InMemory(app=celery_app, lazy=True)
+    every = schedule(timedelta(seconds=5), nowfun=lambda: clock[0], app=celery_app)
+    entry = scheduler.Entry(
+        name="sweep", task="workers.sweep_jobs", schedule=every, app=celery_app, last_run_at=clock[0]
+    )
+    monkeypatch.setattr(InMemory, "entries", {entry.name: entry})
+    scheduler.apply_async = lambda entry, producer=None, **_: sent.append(clock[0]) or AsyncResult("x")
+
+    def after(seconds: float) -> int:
+        """How many there were sent, once all that is due was."""
+        clock[0] += timedelta(seconds=seconds)
+        while (rest := scheduler.tick()) == 0:
+            pass
+        assert 0 < rest <= 5
+        return len(sent)
+
+    assert [after(3), after(3), after(1), after(5)] == [0, 1, 1, 2]
+    assert after(-3600) == 2
+    assert [after(4), after(2), after(5)] == [2, 3, 4]
+    # And forward again, to where it was.
+    assert [after(3600), after(1), after(5)] == [5, 5, 6]

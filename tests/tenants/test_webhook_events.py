@@ -78,7 +78,15 @@ def test_an_appeal_is_a_review(party: Party, listening: Webhook) -> None:
     audit = world.audit(("known",))
     with tenant_scope(party.id):
         reviews.open_appeal(audit_id=audit.id, reason="Please.", actor=BOB)
-    assert [data["kind"] for name, data in told(party) if name == "review.opened"] == ["appeal"]
+        opened = reviews.open_appeal(audit_id=world.audit(("known",)).id, reason="Please.", actor=BOB)
+        reviews.decide_appeal(appeal_id=opened.id, decision="overturned", reason="Secret words.", actor=ANN)
+    assert [data["kind"] for name, data in told(party) if name == "review.opened"] == ["appeal", "appeal"]
+    found = [(name, data) for name, data in told(party) if name.startswith("appeal.")]
+    about = {"appeal": str(opened.id), "audit": str(opened.audit_id), "asset": str(opened.asset_id)}
+    assert found[1:] == [
+        ("appeal.opened", {**about, "review": str(opened.review_id), "state": "open"}),
+        ("appeal.decided", {**about, "review": str(opened.review_id), "state": "overturned"}),
+    ]
 
 
 def test_jobs_and_assets(party: Party, listening: Webhook) -> None:

@@ -63,7 +63,9 @@ def sketching(settings, monkeypatch) -> Callable[..., None]:
 
     def use(image: Any = None, audio: Any = None) -> None:
         made = {"sketch": image or Sketch(), "chord": audio or Chord()}
-        catalog = SimpleNamespace(load=lambda name: SimpleNamespace(load=lambda argument: made[name]))
+        catalog = SimpleNamespace(
+            ids=lambda: list(made), load=lambda name: SimpleNamespace(load=lambda argument: made[name])
+        )
         monkeypatch.setattr("ml.generators.CATALOG", catalog)
         settings.GENERATORS = {"image": "sketch", "video": "", "audio": "chord"}
 

@@ -16,15 +16,19 @@ from tenants.accounts import metering
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, NotFound
+from tenants.events import endpoints
+from tenants.events.models import WebhookEvent
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import policies
-from tenants.moderation.audits import evidence, selectors
+from tenants.moderation.audits import evidence, proofs, selectors
+from tenants.moderation.audits import standing as standing_audits
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review, Strike
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests, auditing
 from tenants.pipeline.care import erasure
-from tenants.retrieval.models import Vector
+from tenants.retrieval import saved, standing
+from tenants.retrieval.models import StandingAlert, Vector
 from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 from tenants.shapes import UNSET
@@ -123,6 +127,50 @@ def vectors(party: Any, asset: Asset) -> int:
         return Vector.objects.filter(asset_id=asset.pk).count()
 
 
+def test_an_audit_that_meets_a_standing_query_is_an_alert_once(party, dataset, enforce) -> None:
+    enforce(rule("meds", "item.metadata.bad == true", "block"))
+    who = saved.Who("key:x", moderates=True)
+
+    def stand(**query: Any) -> uuid.UUID:
+        with tenant_scope(party.id):
+            prepared = standing_audits.prepare(query)
+            return standing.create_standing(who=who, name="blocked ones", prepared=prepared).id
+
+    with tenant_scope(party.id):
+        elsewhere = str(create_dataset(name="elsewhere").id)
+        endpoints.create_webhook(
+            url="https://hooks.example/", events=["standing_query.matched"], actor="key:x"
+        )
+    blocked = stand(audit={"decision": ["block"], "when": "item.modality == 'text'"})
+    fired = stand(audit={"rules": ["meds", "other"]}, datasets=[str(dataset.id)])
+    stand(audit={"decision": ["review"]})
+    stand(audit={"when": "item.modality == 'image'"})
+    stand(audit={"rules": ["meds"]}, datasets=[elsewhere])
+    with tenant_scope(party.id):
+        standing.change_standing(who=who, standing_id=stand(audit={"decision": ["block"]}), state="paused")
+    bad = add(party, dataset, text="listing one", values={"bad": True})
+    add(party, dataset, text="listing two", values={"bad": False})
+    for _ in range(2):
+        with tenant_scope(party.id):
+            waiting = list(Job.objects.filter(kind="audit_item", state="queued"))
+        for job in waiting:
+            finish(party, job)
+        # Audited again, it is no news.
+        ask(party, asset_id=bad.asset.id)
+    with tenant_scope(party.id):
+        rows = StandingAlert.objects.order_by("standing_query")
+        assert [(row.standing_query_id, row.asset_id) for row in rows] == [
+            (blocked, bad.asset.id),
+            (fired, bad.asset.id),
+        ]
+        assert {row.audit for row in rows} == {Audit.objects.filter(item=bad.asset.id).earliest("id").id}
+        assert set(WebhookEvent.objects.values_list("id", flat=True)) == {row.id for row in rows}
+        # The item is blocked, and who may not moderate hears nothing of it.
+        assert standing.list_alerts(who).count() == 2
+        assert not standing.list_alerts(saved.Who("key:y")).exists()
+        assert not standing.list_standing(saved.Who("key:y")).exists()
+
+
 # --- Asked for -------------------------------------------------------------------------------------------
 
 
@@ -143,6 +191,28 @@ def test_without_a_policy_an_audit_tells_and_does_nothing(party) -> None:
         document = Evidence.objects.get().document
         assert Audit.objects.get().evidence_digest == evidence.digest(document)
         assert [line.kind for line in Record.objects.order_by("sequence")] == ["audit"]
+
+
+def test_rules_over_facts_decide_and_leave_a_proof(party, enforce) -> None:
+    enforce(
+        rule("short-and-rude", "facts.short_and_rude.holds", "block"),
+        facts_rules='short(A) :- words(A, "text", N), N < 6.\n'
+        'short_and_rude(A) :- short(A), category(A, "abuse") @ 0.6.\n',
+    )
+    decided = {}
+    for said in ("You stupid idiot, fuck off", "You stupid idiot, fuck off and never come back here again"):
+        asked = ask(party, upload=text(said))
+        decided[said] = finish(party, asked.job).result["decision"]
+    assert list(decided.values()) == ["block", "allow"]
+    with tenant_scope(party.id):
+        blocked = Audit.objects.get(decision="block")
+        told = proofs.get_proof(blocked.id)
+        assert (told.mismatch, told.evidence_digest) == (None, blocked.evidence_digest)
+        assert told.read == {"short-and-rude": ["short_and_rude"]}
+        assert {"fact": ["words", "item", "text", 5], "confidence": 1.0, "source": "text"} in told.proof[
+            "facts"
+        ]
+        assert [one.mismatch for one in proofs.replay(party.id)] == ["", ""]
 
 
 def test_without_a_policy_a_file_that_cannot_be_read_is_let_be(party) -> None:
@@ -342,6 +412,34 @@ def test_a_file_that_cannot_be_read_goes_to_a_person(party, dataset, enforce) ->
         assert audit.decision == "review"
         assert "decoding" in Evidence.objects.get().document["could_not_look"]
         assert [review.rule for review in Review.objects.all()] == ["detector-failed"]
+
+
+@pytest.mark.parametrize("when", ["examined", "read"])
+def test_an_asset_deleted_while_it_is_audited_ends_the_job_and_leaves_nothing(
+    party, dataset, enforce, monkeypatch, when
+) -> None:
+    enforce(rule("all", "true", "review"))
+    added = add(party, dataset, upload=text("gone while it was read"))
+    with tenant_scope(party.id):
+        audit = Job.objects.get(kind="audit_item")
+
+    def delete_then(call: Any) -> Any:
+        def deleting(*args: Any) -> Any:
+            with tenant_scope(party.id):
+                erasure.erase_asset(asset_id=added.asset.id)
+            return call(*args)
+
+        return deleting
+
+    # The sketch is made of what was examined, before anything is stored.
+    name = "text_sketch" if when == "examined" else "_subject_of"
+    monkeypatch.setattr(auditing, name, delete_then(getattr(auditing, name)))
+    job = finish(party, audit)
+    assert (job.state, job.attempts, job.error) == ("succeeded", 1, None)
+    assert job.result == {"note": "There is nothing left to audit."}
+    with tenant_scope(party.id):
+        kept = [model.objects.count() for model in (Audit, AuditRequest, Evidence, Review)]
+    assert kept == [0, 0, 0, 0]
 
 
 def test_a_process_that_ended_decides_nothing(party, dataset, enforce, monkeypatch) -> None:

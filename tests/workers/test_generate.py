@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import uuid
 from collections.abc import Callable
@@ -14,12 +15,13 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 
+from ml.provenance.disclosure import PAUSE_S, read_notice
 from tenants.accounts import quotas
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.events import endpoints
 from tenants.events.models import WebhookEvent
-from tenants.generation import previews, services, validation
+from tenants.generation import disclosure, previews, services, validation
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
@@ -35,6 +37,7 @@ from tenants.retrieval.models import Vector
 from tenants.retrieval.query import lexical
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
+from tests.tenants.time_stamping import authority
 from tests.workers.sketching import Chord, Sketch
 from workers.base import run_job
 
@@ -540,3 +543,92 @@ def test_music_alone_needs_no_picture(party, sketching) -> None:
     assert run(party, job).state == "succeeded"
     assert drawn.seeds == []
     assert [one.kind for one in fresh(party, row)[1]] == ["audio"]
+
+
+# --- What people see and hear ----------------------------------------------------------------------------
+
+
+def test_a_picture_shows_the_icon_and_music_begins_with_the_notice_where_the_workspace_wants_it(
+    party, settings
+) -> None:
+    settings.GENERATION_ICON, settings.GENERATION_NOTICE = "on", "off"
+    settings.GENERATION_CANDIDATES = 1
+    made = {}
+    for name, chosen in (("installed", {}), ("turned", {"icon": False, "notice": True})):
+        with tenant_scope(party.id):
+            disclosure.change_disclosure(actor="x", changes=chosen)
+        row, job = ask(party, outputs=("image", "audio"), seed=7)
+        assert run(party, job).state == "succeeded"
+        made[name] = fresh(party, row)[1]
+    said = [[sorted({"icon", "notice"} & one.provenance.keys()) for one in ones] for ones in made.values()]
+    assert said == [[["icon"], []], [[], ["notice"]]]
+    assert all(one.provenance["c2pa"]["own"] for ones in made.values() for one in ones)
+    # Of the same seed: what differs is the corner alone, and the notice comes before the music.
+    with_icon, without = (np.asarray(pixels(ones[0].asset), np.int16) for ones in made.values())
+    differs = np.abs(with_icon - without).mean(axis=2)
+    assert differs[232:248, 222:246].mean() > 40 and differs[:200].mean() < 15
+    lasts = [ones[1].asset.blob.bytes / (2 * 2 * 44_100) for ones in made.values()]
+    assert lasts[1] - lasts[0] == pytest.approx(read_notice().seconds + PAUSE_S, abs=0.1)
+
+
+def test_what_the_operator_enforces_stays_and_what_cannot_be_drawn_makes_nothing(
+    party, settings, tmp_path
+) -> None:
+    with tenant_scope(party.id):
+        disclosure.change_disclosure(actor="x", changes={"icon": False})
+    settings.GENERATION_ICON = "enforced"
+    row, job = ask(party)
+    run(party, job)
+    assert fresh(party, row)[1][0].provenance["icon"] == {"text": "AI", "corner": "bottom-right"}
+    settings.GENERATION_ICON_FILE = str(tmp_path / "none.png")
+    row, job = ask(party)
+    ended = run(party, job)
+    assert (ended.state, ended.error["type"]) == ("failed", "not-installed")
+    assert fresh(party, row)[1] == []
+
+
+# --- Time stamps -----------------------------------------------------------------------------------------
+
+
+def test_what_is_released_has_a_time_stamp_and_an_audit_tells_it(party, enforce, settings, tmp_path) -> None:
+    enforce(LOOK)
+    with authority(tmp_path / "tsa") as (tsa, url):
+        settings.GENERATION_TSA_URL, settings.GENERATION_TSA_CA = url, str(tsa.root)
+        settings.GENERATION_TSA_PORTS = ("1024-65535",)
+        settings.GENERATION_TSA_ALLOWED_NETWORKS = ("127.0.0.0/8",)
+        row, job = ask(party)
+        assert run(party, job).state == "succeeded"
+        _, [picture] = fresh(party, row)
+        # One of the two candidates is kept, and stamped.
+        assert tsa.answers == 1
+        stamp = picture.provenance["c2pa"]["time_stamp"]
+        assert (stamp["state"], stamp["authority"]) == ("trusted", "TSA of the tests")
+        assert abs(dt.datetime.fromisoformat(stamp["at"]) - timezone.now()) < timedelta(minutes=2)
+        with tenant_scope(party.id):
+            evidence = Evidence.objects.get(audit_id=picture.audit_id)
+        assert evidence.document["provenance"]["c2pa"]["time_stamp"] == stamp
+        # One that is away: signed without, once for all that is made; both say so.
+        tsa.refuses = True
+        row, job = ask(party, outputs=("image", "audio"))
+        assert run(party, job).state == "succeeded"
+        for one in fresh(party, row)[1]:
+            assert one.provenance["c2pa"]["own"] is True
+            assert one.provenance["c2pa"]["time_stamp"] == {
+                "state": "unavailable",
+                "why": "The time stamp authority answered 503.",
+            }
+
+
+@pytest.mark.parametrize("networks", [(), ("192.0.2.0/24",)])
+def test_an_authority_inside_is_not_asked_unless_the_operator_allows_it(
+    party, settings, tmp_path, networks
+) -> None:
+    with authority(tmp_path / "tsa") as (tsa, url):
+        settings.GENERATION_TSA_URL, settings.GENERATION_TSA_CA = url, str(tsa.root)
+        settings.GENERATION_TSA_PORTS = ("1024-65535",)
+        settings.GENERATION_TSA_ALLOWED_NETWORKS = networks
+        row, job = ask(party)
+        assert run(party, job).state == "succeeded"
+        stamp = fresh(party, row)[1][0].provenance["c2pa"]["time_stamp"]
+        assert (stamp["state"], tsa.answers) == ("unavailable", 0)
+        assert "The host has an address that is not called from here." in stamp["why"]

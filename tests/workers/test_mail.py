@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 import secrets
 import smtplib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery.exceptions import Retry
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
+from django.utils import timezone
 
 from config.mail import MailServer, mail_server
-from tenants.accounts.models import Invitation, User
+from config.settings import ROOT
+from standalone import catalogue
+from tenants.accounts import mail as writer
+from tenants.accounts.models import Invitation, Letter, OperatorRequest, Tenant, User
 from tenants.accounts.permissions import Actor
-from tenants.people import invitations
+from tenants.events import notices
+from tenants.events.models import Webhook
+from tenants.people import invitations, letters
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from workers import tasks
@@ -65,6 +75,135 @@ def test_reset_links_name_this_installation_and_nobody_elses(party: Party, setti
     tasks.mail_reset.run(User.objects.get(pk=party.owner.pk).email)
     assert "https://search.example/reset/new?token=" in mail.outbox[sent].body
 
+
+# --- In the language of who reads them ---
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+END = dt.datetime(2031, 5, 17, 9, 30, tzinfo=dt.UTC)
+
+
+def of_upkeep(kind: str, **details: str) -> Any:
+    def post(party: Party) -> list[str]:
+        Letter.objects.filter(done_at=None).update(done_at=timezone.now())
+        Tenant.objects.filter(pk=party.id).update(trial_ends_at=END, closes_at=END)
+        users = [party.owner.pk]
+        letters.write(
+            tenant=party.tenant, users=users, kind=kind, about=secrets.token_hex(4), details=details
+        )
+        letters.send_due()
+        Tenant.objects.filter(pk=party.id).update(trial_ends_at=None, closes_at=None)
+        shown = ["2031-05-17 09:30" if value == END.isoformat() else value for value in details.values()]
+        return [party.tenant.name, *shown]
+
+    return post
+
+
+def invitation_to(party: Party) -> list[str]:
+    person = f"Ann {secrets.token_hex(4)}"
+    writer.send_invitation(
+        email=party.owner.email, inviter=person, workspace="Orchard", until=END, link="https://a.example/x"
+    )
+    return [person, "Orchard", "2031-05-17 09:30", "https://a.example/x"]
+
+
+def reset_of(party: Party) -> list[str]:
+    tasks.mail_reset.run(party.owner.email)
+    return ["/reset/new?token="]
+
+
+def past_sign_on(party: Party) -> list[str]:
+    tasks.mail_break_glass.run(str(party.id), str(party.owner.pk), "2031-05-17 09:30")
+    return [party.owner.email, party.tenant.name, "2031-05-17 09:30"]
+
+
+def operator_asks(party: Party) -> list[str]:
+    asking = User.objects.create(email=f"op-{secrets.token_hex(4)}@ops.example", is_staff=True)
+    row = OperatorRequest.objects.create(
+        tenant=party.tenant,
+        operator=asking,
+        access="full",
+        reason="Ticket 12.",
+        minutes=45,
+        until=timezone.now() + dt.timedelta(1),
+    )
+    tasks.mail_operator_request.run(str(row.id))
+    return [asking.email, party.tenant.name, "Ticket 12.", "45", "/security/operators"]
+
+
+def webhook_disabled(why: str) -> Any:
+    def post(party: Party) -> list[str]:
+        url = f"https://hooks.example/{secrets.token_hex(4)}"
+        with tenant_scope(party.id):
+            row = Webhook.objects.create(url=url, state=Webhook.State.DISABLED, reason=why)
+        tasks.mail_webhook_disabled.run(str(row.id), str(party.id))
+        return [party.tenant.name, url, f"/webhooks/{row.id}"]
+
+    return post
+
+
+LETTERS = {
+    "invitation": invitation_to,
+    "reset": reset_of,
+    "past single sign-on": past_sign_on,
+    "operator asks": operator_asks,
+    **{f"webhook {why}": webhook_disabled(why) for why in notices.WHY},
+    letters.TRIAL_ENDS: of_upkeep(letters.TRIAL_ENDS, ends_at=END.isoformat()),
+    letters.GRANTED: of_upkeep(letters.GRANTED, words="As 1 wished."),
+    letters.DECLINED: of_upkeep(letters.DECLINED, words="Not 2 of them."),
+    letters.CLOSING: of_upkeep(letters.CLOSING, closes_at=END.isoformat(), who="ann@a.example"),
+    letters.CLOSING_CANCELLED: of_upkeep(letters.CLOSING_CANCELLED, who="ann@a.example"),
+}
+# Whose letters are tried here, and the sign-up's, which has a page (tests/console/test_sign_up.py).
+SENDERS = {"tenants/accounts/mail.py", "tenants/people/letters.py", "tenants/people/sign_up.py"}
+
+
+@pytest.fixture
+def compiled(settings: Any) -> None:
+    catalogue.compile_all()
+    settings.EMAIL_HOST = "mail.example"
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+@pytest.mark.usefixtures("compiled")
+def test_each_letter_is_in_the_language_of_its_reader_and_says_the_same(letter: str, party: Party) -> None:
+    for language in ("", "en", "zh-hans", "xx"):
+        User.objects.filter(pk=party.owner.pk).update(language=language)
+        sent = len(mail.outbox)
+        values = LETTERS[letter](party)
+        [found] = [one for one in mail.outbox[sent:] if one.to == [party.owner.email]]
+        in_chinese = [bool(CHINESE.search(text)) for text in (found.subject, found.body)]
+        assert in_chinese == [language == "zh-hans"] * 2
+        assert [value for value in values if value not in found.body] == []
+        assert "%(" not in found.body
+
+
+def test_every_kind_of_letter_is_tried() -> None:
+    assert set(letters.KINDS) <= set(LETTERS)
+    sending = re.compile(r"\b(?:send_mail|send_mass_mail|EmailMessage|EmailMultiAlternatives)\(")
+    files = [path for top in ("tenants", "workers", "platform") for path in Path(ROOT, top).rglob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in files if sending.search(path.read_text())} == SENDERS
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_language_is_the_one_of_the_pages(party: Party) -> None:
+    def known() -> str:
+        return User.objects.get(pk=party.owner.pk).language
+
+    party.owner.set_password("correct horse battery")
+    party.owner.save()
+    client = Client(headers={"accept-language": "zh-CN"})
+    client.post("/login", {"username": party.owner.email, "password": "correct horse battery"})
+    assert known() == "zh-hans"
+    client.post("/language", {"language": "en"})
+    assert known() == "en"
+    client.post("/language", {"language": ""})
+    assert known() == "zh-hans"
+    # Who has not signed in changes nothing.
+    assert Client().post("/language", {"language": "en"}).status_code == 302
+    assert known() == "zh-hans"
+
+
+# --- The server ---
 
 URLS = {
     "smtp://mail.example": MailServer("mail.example"),

@@ -18,19 +18,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.core.files.base import ContentFile
 
 from tenants.jobs.kinds import kind_names
 from tenants.jobs.services import enqueue
+from tenants.learning import dataset_versions, relevance_calibration
 from tenants.moderation import known_content
 from tenants.moderation.policies import recalibration
-from tenants.retrieval import model_routing
+from tenants.pipeline import live
+from tenants.pipeline.streams import brokers, consuming
+from tenants.retrieval import dataset_health, model_routing
 from tenants.retrieval.index import lifecycle
+from tenants.retrieval.query import encoding
 from tenants.scope import tenant_scope
+from tenants.valkey import client as valkey
 from tests.api.conftest import Api, picture
 from tests.conftest import Party
+from tests.ml.documents.pdf_files import Page, pdf
 from tests.ml.test_recalibration import pairs
-from tests.tenants import test_maps
-from tests.tenants.learning import test_end_to_end, world
+from tests.relevance import RELEVANCE
+from tests.tenants import kafka_in_a_file, test_maps
+from tests.tenants.learning import test_end_to_end, test_relevance_calibration, world
 from tests.tenants.policy_world import evidence, new_audit, new_policy, rule
 from tests.tenants.reviewing import make_world, seen
 from tests.tenants.test_gate_training import chosen, stored, towards
@@ -143,6 +151,29 @@ def _(place: Place) -> None:
     assert place.found("a plain red card") == [asset]
 
 
+@results_of("live_stream")
+def _(place: Place) -> None:
+    ticket = live.read_ticket(place.post("/live", {"purpose": "transcribe"})["ticket"])
+    live.open_stream(ticket)
+    pipe, silence = live.Pipe(place.party.id, ticket.stream), np.zeros(live.RATE, "<i2").tobytes()
+    valkey().xadd(pipe.sound, {"d": silence}, id=f"{live.RATE}-0")
+    valkey().xadd(pipe.sound, {"end": b"1"}, id=f"{live.RATE}-1")
+    run_job(str(ticket.stream), str(place.party.id))
+    told = {"purpose": "transcribe", "duration_s": 1.0, "utterances": 0, "reason": "end"}
+    assert place.get(f"/jobs/{ticket.stream}")["result"] == told
+
+
+@results_of("match_standing")
+def _(place: Place) -> None:
+    dataset = place.dataset()
+    query = place.post("/standing-queries", {"name": "cards", "query": {"modalities": ["text"]}})["id"]
+    asset = place.add(dataset, {"text": "a plain red card"})["id"]
+    [job] = place.get("/jobs?kind=match_standing")["results"]
+    assert place.run(job["id"])["result"] == {"assets": 1, "alerts": 1}
+    [alert] = place.get("/alerts?read=false")["results"]
+    assert (alert["standing_query"], alert["asset"]) == (query, asset)
+
+
 @results_of("merge_copies")
 def _(place: Place) -> None:
     dataset, captions = place.dataset(), ["a plain red card", "a scarlet sheet of paper"]
@@ -152,6 +183,31 @@ def _(place: Place) -> None:
     place.run(place.post(f"/datasets/{dataset}/merges", {"plan": plan})["job"]["id"])
     assert place.get(f"/assets/{first['id']}")["captions"] == captions
     assert place.found(captions[1], datasets=[dataset]) == [first["id"]]
+
+
+@results_of("examine_dataset")
+def _(place: Place) -> None:
+    dataset = uuid.UUID(place.dataset())
+    for n in range(2):
+        place.add(str(dataset), {"text": "a plain red card", "external_id": str(n)})
+    with tenant_scope(place.party.id):
+        job = dataset_health.examine(dataset_id=dataset).id
+    assert place.run(job)["result"]["counts"]["duplicate"] == 2
+    with tenant_scope(place.party.id):
+        assert dataset_health.found(dataset, dataset_health.DUPLICATE).count() == 2
+
+
+@results_of("make_dataset_version")
+def _(place: Place) -> None:
+    dataset = uuid.UUID(place.dataset())
+    asset = place.add(str(dataset), {"text": "a plain red card"})["id"]
+    place.monkeypatch.setattr(dataset_versions, "AT_ONCE", 0)
+    with tenant_scope(place.party.id):
+        version, job = dataset_versions.make_version(dataset_id=dataset, name="first")
+    assert job is not None
+    assert place.run(str(job.id))["result"]["assets"] == 1
+    listed = place.get(f"/datasets/{dataset}/versions/{version.id}/assets")["results"]
+    assert [one["id"] for one in listed] == [asset]
 
 
 @results_of("embed_media")
@@ -167,6 +223,19 @@ def _(place: Place) -> None:
     assert place.found("a long steady tone") == [asset["id"]]
 
 
+@results_of("embed_document")
+def _(place: Place) -> None:
+    page = Page().text(72, 700, "Fasten the lid before the kettle is lifted.")
+    asset = place.add(place.dataset(), {"file": ContentFile(pdf([page]), "kettle.pdf")})
+    assert place.get(f"/assets/{asset['id']}")["document"]["pages"] == 1
+    assert place.content(f"/assets/{asset['id']}/pages/1").startswith(b"\xff\xd8\xff")
+    assert place.content(f"/assets/{asset['id']}/thumbnail").startswith(b"\xff\xd8\xff")
+    assert (
+        place.get(f"/assets/{asset['id']}/document")["text"] == "Fasten the lid before the kettle is lifted."
+    )
+    assert place.found("fasten the lid of the kettle") == [asset["id"]]
+
+
 @results_of("import_assets")
 def _(place: Place) -> None:
     table = io.BytesIO(b"text,price\na blue kettle,20\na green teapot,25\n")
@@ -179,6 +248,27 @@ def _(place: Place) -> None:
     kettle, teapot = place.found("a blue kettle")
     assert place.content(f"/assets/{kettle}/content") == b"a blue kettle"
     assert place.found("something", filter={"price": {"gt": 22}}) == [teapot]
+
+
+@results_of("read_stream")
+def _(place: Place) -> None:
+    place.settings.STREAM_ALLOW_PLAIN = True
+    place.monkeypatch.setattr(brokers, "AioKafka", kafka_in_a_file.client_of(place.folder))
+    kafka_in_a_file.Topic(place.folder).append(b'{"id": "a", "text": "a plain red card"}')
+    fields = {"name": "s", "kind": "kafka", "url": "kafka://broker.example", "topic": "t"}
+    source = place.post("/stream-sources", {**fields, "dataset": place.dataset()})
+    store = consuming.Reading._store
+
+    def paused_then(*given: Any) -> bool:
+        """It ends once it is paused."""
+        place.post(f"/stream-sources/{source['id']}/pause")
+        return store(*given)
+
+    place.monkeypatch.setattr(consuming.Reading, "_store", paused_then)
+    assert place.run(source["job"])["result"] == {"source": source["id"], "read": 1}
+    assert place.get(f"/stream-sources/{source['id']}")["stored"] == 1
+    [asset] = place.found("a plain red card")
+    assert place.get(f"/assets/{asset}")["external_id"] == "a"
 
 
 def classified(place: Place) -> tuple[str, dict[str, Any]]:
@@ -289,6 +379,17 @@ def _(place: Place) -> None:
     assert place.content(f"{path}/content").startswith(b"PK")
 
 
+@results_of("export_dataset_version")
+def _(place: Place) -> None:
+    dataset = place.dataset()
+    place.add(dataset, {"text": "a lamp"})
+    version = place.post(f"/datasets/{dataset}/versions", {"name": "first"})["version"]["id"]
+    asked = place.post("/exports", {"dataset": dataset, "version": version})
+    place.run(asked["job"]["id"])
+    assert place.get(f"/exports/{asked['export']['id']}")["version"]["name"] == "first"
+    assert place.content(f"/exports/{asked['export']['id']}/content").startswith(b"PK")
+
+
 # --- Indexes and maps ------------------------------------------------------------------------------------
 
 
@@ -374,6 +475,19 @@ def _(place: Place) -> None:
     assert job["result"]["taken"] is True
     gate = place.get("/gate")
     assert (gate["source"], gate["report"]) == ("own", job["result"])
+
+
+@results_of("calibrate_relevance")
+def _(place: Place) -> None:
+    place.monkeypatch.setattr(encoding.space(), "relevance", RELEVANCE)
+    with tenant_scope(place.party.id):
+        test_relevance_calibration.agree(40, shift=-2.0)
+        job = relevance_calibration.start_calibration()
+    result = place.run(job.id)["result"]
+    assert result["taken"] is True
+    with tenant_scope(place.party.id):
+        row = relevance_calibration.live_correction()
+        assert row is not None and row.report == result
 
 
 @results_of("embed_shard")

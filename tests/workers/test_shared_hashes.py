@@ -92,7 +92,7 @@ def test_a_list_is_of_one_stance_and_must_be_there(name: str, tmp_path: Path) ->
     call_command("shared_hashes", "import", str(path), "--name", name)
     with pytest.raises(CommandError, match="bad content"):
         call_command("shared_hashes", "import", str(path), "--name", name, "--stance", "good")
-    with pytest.raises(CommandError, match="no shared list"):
+    with pytest.raises(CommandError, match="Unknown shared list"):
         call_command("shared_hashes", "delete", f"{name} and more")
     with pytest.raises(CommandError, match="No such file"):
         call_command("shared_hashes", "import", str(tmp_path / "none"), "--name", name)

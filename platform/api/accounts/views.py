@@ -21,7 +21,7 @@ from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from tenants.accounts import keys, metering, origins, quotas, shapes
+from tenants.accounts import keys, metering, origins, quotas, shapes, trials
 from tenants.accounts.models import ApiKey, KeyDigest, Tenant
 from tenants.accounts.permissions import ADMIN, READ
 from tenants.datasets import scanning
@@ -211,7 +211,13 @@ def _tenant_as_dict(tenant: Tenant) -> dict[str, Any]:
     plan = tenant.plan
     return {
         "tenant": {"id": str(tenant.id), "slug": tenant.slug, "name": tenant.name},
-        "plan": {"slug": plan.slug, "name": plan.name, "rate_per_minute": tenant.rate_per_minute},
+        "plan": {
+            "slug": plan.slug,
+            "name": plan.name,
+            "rate_per_minute": tenant.rate_per_minute,
+            "trial_ends_at": tenant.trial_ends_at,
+            "read_only": trials.is_over(tenant),
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""`/assets/{id}/content`, `/thumbnail`, `/transcript`: what is in it, by `datasets.content_responses`."""
+"""`/assets/{id}/content`, `/thumbnail`, `/pages/{page}`, `/document`, `/transcript`: what is in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.auth import key_of
+from api.paging import refuse_unknown
 from api.resource import Resource
 from tenants.accounts.permissions import READ
 from tenants.datasets import content_responses, selectors, shapes
@@ -28,7 +29,7 @@ NOTHING = OpenApiResponse(description="No body.")
 class Bytes(Resource):
     scopes = {"GET": READ}
 
-    def find(self, asset_id: uuid.UUID | None) -> Asset:
+    def find(self, asset_id: uuid.UUID | None, page: str = "") -> Asset:
         asset = selectors.get_asset(asset_id)
         selectors.require_shown(asset, key_of(self.request).scopes)
         return asset
@@ -58,6 +59,36 @@ class Thumbnail(Bytes):
     )
     def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
         return content_responses.serve(request, content_responses.thumbnail_of(self.found))
+
+
+class PagePicture(Bytes):
+    @extend_schema(
+        summary="A page of a PDF as a picture (JPEG)",
+        description="`width`: pixels, 800 by default, 1,600 at most; the picture is at least so wide. Pages from 1.",
+        parameters=[
+            OpenApiParameter("page", int, OpenApiParameter.PATH),
+            OpenApiParameter("width", int),
+        ],
+        responses={(200, "image/jpeg"): BYTES, 304: NOTHING},
+        extensions={"x-problems": [429, 503]},
+    )
+    def get(self, request: Request, asset_id: uuid.UUID, page: str) -> HttpResponseBase:
+        refuse_unknown(request.query_params, "width")
+        return content_responses.serve_page(request, self.found, page)
+
+
+class DocumentText(Bytes):
+    @extend_schema(
+        summary="What was read of a document",
+        description=(
+            "Its text, and of each block the kind, the page and the place: `start` and `end` in characters, `box` as "
+            "shares of the page. Hidden text is not in it. 409 `not-ready` until it was read."
+        ),
+        responses=shapes.DocumentText,
+        extensions={"x-problems": [409]},
+    )
+    def get(self, request: Request, asset_id: uuid.UUID) -> Response:
+        return Response(content_responses.document_text(self.found))
 
 
 class Transcript(Bytes):

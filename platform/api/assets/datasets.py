@@ -26,6 +26,8 @@ from tenants.jobs import selectors as jobs
 from tenants.jobs.shapes import JobAccepted
 from tenants.pipeline.assets.services import delete_dataset
 from tenants.pipeline.transfer.merging import start_merge
+from tenants.retrieval import dataset_health
+from tenants.retrieval import shapes as retrieval_shapes
 from tenants.scope import tenant_scope
 
 SCHEMA_HELP = (
@@ -136,8 +138,44 @@ class Merges(Resource):
         try:
             plan_id = uuid.UUID(plan) if plan else None
         except ValueError as error:
-            raise NotFound("There is no such plan.") from error
+            raise NotFound("This plan does not exist.") from error
         job = start_merge(dataset_id=dataset_id, plan=plan_id, actor=self.actor)
+        return Answer.of(202, {"job": jobs.job_shape(job)}, location(job.id))
+
+
+class DatasetHealth(Resource):
+    scopes = {"GET": READ, "POST": WRITE}
+
+    def find(self, dataset_id: uuid.UUID | None) -> Dataset:
+        return selectors.get_dataset(dataset_id)
+
+    @extend_schema(
+        summary="What is amiss in a dataset",
+        description=(
+            "What the newest examination found and how much of it is left, with its age; asking examines nothing. "
+            "`job` is the examination that waits or runs now."
+        ),
+        responses=retrieval_shapes.DatasetHealth,
+    )
+    def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
+        with tenant_scope(self.tenant_id):
+            return Response(dataset_health.health_shape(self.found))
+
+    @extend_schema(
+        summary="Examine a dataset",
+        description=(
+            "A job looks for near-duplicates, outliers and assets that the live model cannot find. One at a time."
+        ),
+        parameters=[IDEMPOTENCY],
+        request=None,
+        responses={202: JobAccepted},
+        extensions={"x-problems": [409, 422]},
+    )
+    def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+        return IdempotentRequest(request, {}).run(lambda: self._examine(dataset_id)).response()
+
+    def _examine(self, dataset_id: uuid.UUID) -> Answer:
+        job = dataset_health.examine(dataset_id=dataset_id)
         return Answer.of(202, {"job": jobs.job_shape(job)}, location(job.id))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from api.auth import key_of, missing_scope
 from api.components import page_of
-from api.fields import Body, Number, Text, Whole
+from api.fields import Body, Flag, Number, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_choice, read_page, refuse_unknown
@@ -23,9 +23,9 @@ from api.paths import read_dataset_id, read_id
 from api.problems import Refusal
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
-from tenants.accounts.permissions import GENERATE, READ, WRITE
+from tenants.accounts.permissions import ADMIN, GENERATE, READ, WRITE
 from tenants.errors import Invalid, NotFound
-from tenants.generation import previews, selectors, services, shapes, validation
+from tenants.generation import disclosure, previews, selectors, services, shapes, validation
 from tenants.generation.models import Generation
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
@@ -65,6 +65,10 @@ class NewGeneration(Body):
     width = Whole(**_bounded("width"), help_text="In pixels, a multiple of 8; 512 by default.")
     height = Whole(**_bounded("height"))
     seconds = Number(**_bounded("seconds"), help_text="Of music, and at most of a clip; 10 by default.")
+    anyway = Flag(
+        required=False,
+        help_text="Draw words of which the generator of pictures knows none, too; false by default: `nothing-known`.",
+    )
     dataset = Text(required=False, max_length=MAX_ID, help_text='Else one with the name "Generated".')
     variation_of = Text(
         required=False,
@@ -122,12 +126,13 @@ class Generations(Resource):
 
     def _request(self, fields: Mapping[str, Any]) -> Answer:
         ids = {name: _id(fields[name], noun) for name, noun in SOURCES.items() if name in fields}
-        asked = {name: value for name, value in fields.items() if name not in SOURCES}
+        asked = {name: value for name, value in fields.items() if name not in {*SOURCES, "anyway"}}
+        anyway = bool(fields.get("anyway", False))
         dataset = ids.get("dataset")
         if "variation_of" in ids and "remix_of" in ids:
             raise Invalid("Send either variation_of or remix_of.", pointer="/remix_of")
         if "variation_of" in ids:
-            changes = {**asked, "dataset_id": dataset}
+            changes = {**asked, "dataset_id": dataset, "anyway": anyway}
             made = services.vary_generation(
                 generation_id=ids["variation_of"], changes=changes, actor=self.actor
             )
@@ -136,6 +141,7 @@ class Generations(Resource):
                 wanted=validation.GenerationSpec(**asked),
                 dataset_id=dataset,
                 remix_of=ids.get("remix_of"),
+                anyway=anyway,
                 actor=self.actor,
             )
         return Answer.of(202, _accepted(*made), location(made[1].id))
@@ -155,6 +161,37 @@ def _id(name: str, noun: str) -> uuid.UUID:
     if (found := read_id(name)) is None:
         raise NotFound(f"There is no such {noun}.")
     return found
+
+
+class DisclosureChanges(Body):
+    icon = Flag(required=False, allow_null=True, help_text="Null: as the installation has it.")
+    notice = Flag(required=False, allow_null=True, help_text="Null: as the installation has it.")
+
+
+class GenerationDisclosure(Resource):
+    scopes = {"GET": READ, "PATCH": ADMIN}
+
+    @extend_schema(
+        summary="Whether people see and hear that files were generated", responses=shapes.Disclosure
+    )
+    def get(self, request: Request) -> Response:
+        refuse_unknown(request.query_params)
+        with tenant_scope(self.tenant_id):
+            return Response(disclosure.get_disclosure().shape())
+
+    @extend_schema(
+        summary="Choose whether people see and hear that files were generated",
+        description=(
+            "For what is generated from now on. What is absent stays; what the operator enforces cannot be turned "
+            "off. Content credentials and invisible marks are in every file, whatever is chosen here."
+        ),
+        request={"application/json": DisclosureChanges},
+        responses=shapes.Disclosure,
+    )
+    def patch(self, request: Request) -> Response:
+        fields = cast(disclosure.Changes, DisclosureChanges.read(request.data))
+        with tenant_scope(self.tenant_id):
+            return Response(disclosure.change_disclosure(actor=self.actor, changes=fields).shape())
 
 
 class ExistingGeneration(Resource):

@@ -20,6 +20,7 @@ from api.schema import PAGING, choice
 from tenants.accounts.permissions import READ, WRITE
 from tenants.accounts.watchers import by_key
 from tenants.errors import Invalid
+from tenants.events.services import cancel_job, retry_job
 from tenants.jobs import selectors, server_sent_events, services, shapes
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
@@ -112,6 +113,7 @@ class OneJob(Resource):
         responses=shapes.Job,
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
+        refuse_unknown(request.query_params, "wait")
         seconds, job = read_wait(request.query_params), self.found
         watcher = by_key(key_of(request).prefix, request.META.get("REMOTE_ADDR", ""))
         headers = (
@@ -183,7 +185,7 @@ class CancelJob(Resource):
     )
     def post(self, request: Request, job_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            job = services.cancel(job_id=job_id)
+            job = cancel_job(job_id=job_id, actor=self.actor)
         status = 200 if job.finished else 202
         return Response(selectors.job_shape(job), status=status, headers=location(job.id))
 
@@ -199,7 +201,7 @@ class RetryJob(Resource):
     )
     def post(self, request: Request, job_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            job = services.retry(job_id=job_id)
+            job = retry_job(job_id=job_id, actor=self.actor)
         return accepted(job)
 
 

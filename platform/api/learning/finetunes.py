@@ -27,6 +27,11 @@ MAX_SEED = 2**31 - 1
 
 class NewFinetune(Body):
     dataset = Text(max_length=MAX_ID, help_text="The id of the dataset whose captioned pictures are learnt.")
+    version = Text(
+        required=False,
+        max_length=MAX_ID,
+        help_text="The id of a version of that dataset: only what it lists is learnt, now and when the job runs again.",
+    )
     base = Text(
         required=False,
         max_length=MAX_ID,
@@ -72,13 +77,14 @@ class Finetunes(Resource):
         return IdempotentRequest(request, fields).run(lambda: self._start(**fields)).response()
 
     def _start(self, dataset: str, **more: Any) -> Answer:
-        general = more.pop("general_dataset", None)
+        general, version = more.pop("general_dataset", None), more.pop("version", None)
         wanted = {
             field.name: more.pop(field.name) for field in dc.fields(services.Settings) if field.name in more
         }
         model, job = services.start_finetune(
-            dataset_id=read_dataset_id(dataset),
-            general_dataset_id=None if general is None else read_dataset_id(general),
+            dataset_id=read_id(dataset),
+            general_dataset_id=None if general is None else read_id(general) or services.NOTHING,
+            version_id=None if version is None else read_id(version) or services.NOTHING,
             wanted=services.Settings(**wanted),
             actor=self.actor,
             **more,

@@ -83,7 +83,7 @@ class GoldenQueries(Resource):
 
 def _asset(name: str) -> uuid.UUID:
     if (found := read_id(name)) is None:
-        raise NotFound("There is no such asset.")
+        raise NotFound("This asset does not exist.")
     return found
 
 

@@ -21,7 +21,7 @@ from api.paths import read_id
 from api.schema import IDEMPOTENCY, PAGING, choice
 from tenants.moderation import models, reviews, shapes
 from tenants.moderation.reviews import serializers as review_serializers
-from tenants.moderation.reviews.serializers import appeal_shape
+from tenants.moderation.reviews.serializers import appeal_shape, appeal_shapes
 from tenants.scope import tenant_scope
 
 
@@ -55,7 +55,9 @@ class Appeals(ModeratorResource):
         page, state = read_page(query), read_choice(query, "state", models.Appeal.State.values)
         with tenant_scope(self.tenant_id):
             rows = reviews.list_appeals(actor=self.actor, state=state, audit_id=id_in(query, "audit"))
-            return Response(page.of(rows, appeal_shape))
+            found = page.fetch(rows)
+            shaped = appeal_shapes(found)
+            return Response(page.cut(found, lambda row: shaped[row.id]))
 
     @extend_schema(
         summary="Appeal against a decision",
@@ -84,7 +86,8 @@ class ExistingAppeal(ModeratorResource):
 class OneAppeal(ExistingAppeal):
     @extend_schema(summary="An appeal", responses=shapes.Appeal)
     def get(self, request: Request, appeal_id: uuid.UUID) -> Response:
-        return Response(appeal_shape(self.found))
+        with tenant_scope(self.tenant_id):
+            return Response(appeal_shape(self.found))
 
 
 class DecideAppeal(ExistingAppeal):

@@ -28,8 +28,8 @@ from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.generation.selectors import made_by_mark
 from tenants.jobs import selectors as jobs
-from tenants.moderation import shapes
-from tenants.moderation.audits import selectors
+from tenants.moderation import reviews, shapes
+from tenants.moderation.audits import proofs, selectors
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import audit_requests, examining
 from tenants.scope import tenant_scope
@@ -38,10 +38,10 @@ from tenants.shapes import UNSET
 
 class AuditForm(serializers.Serializer):
     file = serializers.FileField(required=False)
-    text = serializers.CharField(required=False)
-    asset = serializers.CharField(required=False)
-    subject = serializers.CharField(required=False)
-    policy = serializers.CharField(required=False)
+    text = serializers.CharField(required=False, allow_blank=True)
+    asset = serializers.CharField(required=False, allow_blank=True)
+    subject = serializers.CharField(required=False, allow_blank=True)
+    policy = serializers.CharField(required=False, allow_blank=True)
 
 
 class NewAudit(Body):
@@ -149,9 +149,27 @@ class OneAudit(Resource):
         shape = selectors.audit_shape(selectors.get_request(audit_id))
         made = made_by_mark(selectors.watermark_of(shape))
         shape.generation = UNSET if made is None else str(made)
+        if until := reviews.appeal_window(audit_id).until:
+            shape.appealable_until = until
         return shape
 
     @extend_schema(summary="An audit with its evidence", responses=shapes.Audit)
+    def get(self, request: Request, audit_id: uuid.UUID) -> Response:
+        return Response(self.found)
+
+
+class AuditProof(Resource):
+    scopes = {"GET": MODERATE}
+
+    def find(self, audit_id: uuid.UUID | None) -> shapes.AuditProof:
+        selectors.get_request(audit_id)
+        return proofs.get_proof(audit_id)
+
+    @extend_schema(
+        summary="The proof of a decision by rules over facts",
+        description="404 where the policy had no `facts_rules`, or the evidence was erased.",
+        responses=shapes.AuditProof,
+    )
     def get(self, request: Request, audit_id: uuid.UUID) -> Response:
         return Response(self.found)
 

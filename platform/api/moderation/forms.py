@@ -7,11 +7,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from api.fields import Body, Flag, Number
+from api.fields import Body, Flag, Number, Text, Whole
 from ml.auditing import CATEGORIES
 from tenants.moderation.expressions.syntax import MAX_LENGTH
 from tenants.moderation.expressions.variables import MODALITIES
 from tenants.moderation.rules import document as policies
+from tenants.moderation.rules import facts
 
 _TEXT = {"type": "string", "minLength": 1}
 _RULE = {
@@ -148,7 +149,18 @@ class DocumentBody(Body):
     )
     sla_hours = Hours(required=False)
     strikes = Strikes(required=False)
+    appeal_days = Whole(
+        required=False,
+        min_value=1,
+        max_value=policies.MOST_APPEAL_DAYS,
+        help_text="For how many days after a decision an appeal can be made; without a limit if absent.",
+    )
     recalibrate = Recalibration(
         required=False,
         help_text="How often thresholds are compared with reviewers' decisions while it is enforced; never if absent.",
+    )
+    facts_rules = Text(
+        required=False,
+        max_length=facts.MAX_CHARACTERS,
+        help_text="Rules over facts (Datalog), whose conclusions conditions read as `facts.NAME.holds`.",
     )

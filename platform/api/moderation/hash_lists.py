@@ -103,8 +103,10 @@ class HashLists(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            shared = [selectors.shared_shape(row) for row in selectors.shared_lists()]
-            return Response({**page.of(known_content.list_lists(), selectors.list_shape), "shared": shared})
+            found = page.fetch(known_content.list_lists())
+            own = selectors.list_shapes(found)
+            shared = list(selectors.list_shapes(list(selectors.shared_lists())).values())
+        return Response({**page.cut(found, lambda row: own[row.id]), "shared": shared})
 
     @extend_schema(
         summary="Create a hash list",
@@ -260,7 +262,7 @@ def fingerprints_of(tenant_id: uuid.UUID, fields: dict[str, Any], form: Form) ->
     if fields.get("asset"):
         asset_id = read_id(fields["asset"])
         if asset_id is None:
-            raise NotFound("There is no such asset.")
+            raise NotFound("This asset does not exist.")
         return fingerprinting.of_asset(tenant_id, asset_id)
     sent, upload_id = form.files.get("file"), fields.get("upload")
     with file_of(tenant_id, sent, upload_id, at_most=settings.MAX_UPLOAD_BYTES) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import asdict
 
 from django.http import QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -16,9 +17,11 @@ from api.components import page_of
 from api.moderation.reviews import ModeratorResource, id_in, read_text, whole_in
 from api.paging import read_choice, read_limit, refuse_unknown
 from api.schema import PAGING, choice
+from tenants.accounts.models import Tenant
 from tenants.errors import Invalid
 from tenants.moderation import record, shapes
-from tenants.moderation.record import exports, seals
+from tenants.moderation.record import anchors, exports, seals, signatures
+from tenants.moderation.record.chains import CHAINS
 from tenants.scope import tenant_scope
 
 MOST = 10**18
@@ -67,9 +70,12 @@ class VerifyRecords(ModeratorResource):
         summary="Whether the record is what was written and sealed",
         description=(
             f"Computes lines and seals anew, {AT_MOST:,} lines at most; `next` says where to go on. `known` is the "
-            "`head` of an earlier answer, noted elsewhere: a chain that was computed anew does not have it."
+            "`head` of an earlier answer, noted elsewhere: a chain that was computed anew does not have it. `chain` is "
+            "`record` for the decisions, `log` for the audit log. Signatures are checked, and at the end the "
+            "checkpoints that are kept outside (`outside`)."
         ),
         parameters=[
+            choice("chain", CHAINS),
             OpenApiParameter("first", {"type": "integer", "minimum": 1, "default": 1}),
             OpenApiParameter("known", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
         ],
@@ -77,13 +83,35 @@ class VerifyRecords(ModeratorResource):
     )
     def get(self, request: Request) -> Response:
         query = request.query_params
-        _refuse(query, "first", "known")
+        _refuse(query, "chain", "first", "known")
+        chain = CHAINS[read_choice(query, "chain", CHAINS) or "record"]
         known = query.get("known", "")
         if "known" in query and not DIGEST.fullmatch(known):
             raise Invalid("A digest has 64 hexadecimal digits.", pointer="/known")
         first = whole_in(query, "first", 1, MOST)
-        report = seals.verify(self.tenant_id, first=first, at_most=AT_MOST, known=known)
-        return Response(report.as_dict())
+        report = seals.verify(self.tenant_id, chain=chain, first=first, at_most=AT_MOST, known=known)
+        outside = [] if report.next else list(anchors.check_tenant(Tenant.objects.get(pk=self.tenant_id)))
+        shown = {**report.as_dict(), "chain": chain.name, "ok": report.ok and not outside}
+        faults = [{"kind": fault.kind, "detail": fault.detail} for fault in outside]
+        return Response({**shown, "outside": faults})
+
+
+class RecordAnchors(ModeratorResource):
+    @extend_schema(
+        summary="The keys that sign the record, and where it is kept outside",
+        description=(
+            "Note the keys elsewhere: they tell what this installation has signed. `places` are the operator's; "
+            "checkpoints over all workspaces go there."
+        ),
+        responses=shapes.RecordAnchors,
+    )
+    def get(self, request: Request) -> Response:
+        _refuse(request.query_params)
+        keys = [
+            {"id": key.id, "public_key": key.pem, "since": key.since, "until": key.until}
+            for key in signatures.key_ring().public
+        ]
+        return Response({"keys": keys, "places": [asdict(state) for state in anchors.states()]})
 
 
 class ExportRecords(ModeratorResource):

@@ -371,7 +371,7 @@ class BulkReviews(ModeratorResource):
 class UndoBatch(ModeratorResource):
     def find(self, batch_id: uuid.UUID | None) -> None:
         if batch_id is None or not Outcome.objects.filter(batch=batch_id).exists():
-            raise NotFound("There is no such batch.")
+            raise NotFound("This batch does not exist.")
 
     @extend_schema(
         summary="Take a bulk decision back",

@@ -48,8 +48,8 @@ class Feedback(Resource):
         return (idempotent.replay() or self._record(idempotent, fields)).response()
 
     def _record(self, idempotent: IdempotentRequest, fields: dict[str, Any]) -> Answer:
-        search_id = _named(fields["search_id"], "There is no such search of the last 24 hours.")
-        asset_id = _named(fields["asset"], "There is no such asset.")
+        search_id = _named(fields["search_id"], "No such search was made in the last 24 hours.")
+        asset_id = _named(fields["asset"], "This asset does not exist.")
         trace = query.trace_of_search(self.tenant_id, search_id)
 
         def record() -> Answer:

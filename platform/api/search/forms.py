@@ -15,7 +15,7 @@ from api.paths import read_dataset_id, read_id
 from tenants.datasets import metadata, selectors
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound
-from tenants.retrieval import filters, query
+from tenants.retrieval import filters, query, query_pictures
 from tenants.scope import tenant_scope
 
 MAX_TEXT = 10_000
@@ -24,7 +24,8 @@ MAX_DATASETS = 1_000
 # Those fields of a form that hold JSON.
 JSON_FIELDS = (
     *("vector", "image", "audio", "video", "like", "unlike", "datasets", "modalities", "filter", "weights"),
-    *("hybrid", "top_k", "exact", "explain", "highlight", "facets"),
+    *("hybrid", "top_k", "exact", "explain", "highlight", "facets", "min_relevance"),
+    *("parts", "sequence", "within_s"),
 )
 
 
@@ -53,6 +54,20 @@ class DatasetId(Id):
 
 class AssetReference(Body):
     asset = Id()
+
+
+class ImageReference(Body):
+    """A picture of the workspace: an asset, or one that a saved search of the console asks by."""
+
+    asset = Id(required=False)
+    file = Id(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise ValidationError({"asset": "Send the id of an asset."})
+        if len(attrs) != 1:
+            raise ValidationError("Send either asset or file.")
+        return attrs
 
 
 class Weights(Body):
@@ -86,11 +101,58 @@ class Unlike(Body):
         return attrs
 
 
-class SearchBody(Body):
-    """At least one of text, image, audio, video, vector and like, or a cursor. Null is as good as absent."""
+#: Of a part of a query of several: what may stand for it.
+ASKING = ("text", "image", "audio", "video", "vector")
+
+
+class PartContent(Body):
+    """One of text, image, audio, video and vector."""
 
     text = Text(**OPTIONAL, allow_blank=True, max_length=MAX_TEXT)
-    image = AssetReference(**OPTIONAL)
+    image = ImageReference(**OPTIONAL)
+    audio = AssetReference(**OPTIONAL)
+    video = AssetReference(**OPTIONAL)
+    vector = UnitVector(**OPTIONAL)
+
+    #: What may stand for it beside ASKING.
+    others: tuple[str, ...] = ()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in (*ASKING, *self.others) if _is_there(attrs.get(name))]
+        if len(given) != 1:
+            raise ValidationError(f"Send one of {', '.join((*ASKING, *self.others))}.")
+        return attrs
+
+
+def _is_there(value: object) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else value is not None
+
+
+PART_WEIGHT: dict[str, Any] = {"required": False, "min_value": 0.001, "max_value": query.MAX_PART_WEIGHT}
+
+
+class SearchStep(PartContent):
+    """A part of a sequence."""
+
+    weight = Number(**PART_WEIGHT, help_text="1 by default.")
+
+
+class SearchPart(PartContent):
+    """A part of a query, or what is not wanted."""
+
+    weight = Number(**PART_WEIGHT, help_text=f"1 by default; of what is not wanted {query.UNLIKE_WEIGHT}.")
+    others = ("not",)
+
+    def get_fields(self) -> dict[str, Any]:
+        return {**super().get_fields(), "not": PartContent(**OPTIONAL)}
+
+
+class SearchBody(Body):
+    """At least one of text, image, audio, video, vector and like, or a cursor; or parts or a sequence. Null is as good
+    as absent."""
+
+    text = Text(**OPTIONAL, allow_blank=True, max_length=MAX_TEXT)
+    image = ImageReference(**OPTIONAL)
     audio = AssetReference(**OPTIONAL)
     video = AssetReference(**OPTIONAL)
     vector = UnitVector(**OPTIONAL)
@@ -120,18 +182,63 @@ class SearchBody(Body):
     )
     top_k = Whole(**OPTIONAL, min_value=1, max_value=MAX_TOP_K)
     cursor = Text(**OPTIONAL, max_length=200)
+    min_relevance = Number(
+        **OPTIONAL,
+        min_value=0,
+        max_value=1,
+        help_text=(
+            "Only results that are at least so likely to be right, the likeliest first; with 0 all of them. A text "
+            "that holds all words of the query counts as likely. Refused where relevance is not calibrated."
+        ),
+    )
     exact = Flag(**OPTIONAL, help_text="Compare every vector instead of asking the index.")
     explain = Flag(**OPTIONAL)
     highlight = Flag(**OPTIONAL, help_text="Tell where the words of the query stand in each result.")
     group = serializers.ChoiceField(
         ("duplicates",), **OPTIONAL, help_text="Fold results that are nearly the same into the best of them."
     )
+    sort = serializers.ChoiceField(
+        ("relevance", "newest", "oldest", "name"),
+        **OPTIONAL,
+        help_text=(
+            "The order of the results, over the 1,000 most relevant of those that reach `min_relevance`; by default "
+            "`relevance`. Near-duplicates stand with the best of them."
+        ),
+    )
     facets = serializers.ListField(
         **OPTIONAL,
         child=Text(max_length=metadata.MAX_KEY),
         min_length=1,
         max_length=filters.MAX_KEYS,
-        help_text="Keys of metadata whose values are counted over all that the search may find.",
+        help_text=(
+            "Keys of metadata whose values are counted over the assets that reach `min_relevance`, by default "
+            "`relevance_line`; over all that may be found where relevance is not calibrated. What a key is filtered by "
+            "does not narrow its own counts."
+        ),
+    )
+
+    parts = serializers.ListField(
+        **OPTIONAL,
+        child=SearchPart(),
+        min_length=1,
+        max_length=query.MAX_PARTS,
+        help_text=(
+            "Instead of text, image and so on: each part is met by another vector of an asset, which may be another "
+            'passage, page or moment (late interaction, MaxSim). `{"not": {…}}` for what is not wanted.'
+        ),
+    )
+    sequence = serializers.ListField(
+        **OPTIONAL,
+        child=SearchStep(),
+        min_length=2,
+        max_length=query.MAX_PARTS,
+        help_text="The same in films and recordings, where each part begins later than the one before.",
+    )
+    within_s = Number(
+        **OPTIONAL,
+        min_value=0.01,
+        max_value=query.MAX_WITHIN_S,
+        help_text="Of a sequence: how many seconds after the one before a part begins at the latest.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -143,11 +250,24 @@ class SearchBody(Body):
 
 def require_named(tenant_id: uuid.UUID, fields: object) -> None:
     """Raises NotFound for the first id in a body, whatever else is wrong with it, that names nothing of the tenant."""
-    assets = list(_ids(fields, _ASSETS, Id()))
-    datasets = list(_ids(fields, _DATASETS, DatasetId()))
+    bodies = [fields, *_parts_of(fields)]
+    assets = [one for body in bodies for one in _ids(body, _ASSETS)]
+    datasets = list(_ids(fields, _DATASETS))
+    pictures = [one for body in bodies for one in _ids(body, _PICTURES)]
     with tenant_scope(tenant_id):
+        query_pictures.require(pictures)
         selectors.require_assets(assets)
         selectors.require_datasets(datasets)
+
+
+def _parts_of(fields: object) -> Iterator[object]:
+    """The parts of a query of several, and what they negate, as they were sent."""
+    for name in ("parts", "sequence"):
+        sent = fields.get(name) if isinstance(fields, dict) else None
+        for part in sent[: query.MAX_PARTS] if isinstance(sent, list) else []:
+            yield part
+            if isinstance(part, dict):
+                yield part.get("not")
 
 
 _ASSETS = (
@@ -158,6 +278,7 @@ _ASSETS = (
     ("unlike", "assets"),
 )
 _DATASETS = (("datasets",),)
+_PICTURES = (("image", "file"),)
 
 
 def _ids(fields: object, places: Iterable[tuple[str, ...]], kind: Id) -> Iterator[uuid.UUID]:
@@ -166,7 +287,13 @@ def _ids(fields: object, places: Iterable[tuple[str, ...]], kind: Id) -> Iterato
         for name in path:
             found = found.get(name) if isinstance(found, dict) else None
         # Those of a list where one belongs, as what stands in the wrong place names nothing.
-        items = [found] if path[-1] == "asset" else found[:MAX_DATASETS] if isinstance(found, list) else []
+        items = (
+            [found]
+            if path[-1] in ("asset", "file")
+            else found[:MAX_DATASETS]
+            if isinstance(found, list)
+            else []
+        )
         for item in items:
             if isinstance(item, str):
                 yield kind.to_internal_value(item)
@@ -195,4 +322,9 @@ class SearchForm(serializers.Serializer):
     explain = serializers.CharField(required=False, help_text="JSON")
     highlight = serializers.CharField(required=False, help_text="JSON")
     facets = serializers.CharField(required=False, help_text="JSON")
+    min_relevance = serializers.CharField(required=False, help_text="JSON")
+    parts = serializers.CharField(required=False, help_text="JSON")
+    sequence = serializers.CharField(required=False, help_text="JSON")
+    within_s = serializers.CharField(required=False, help_text="JSON")
     group = serializers.CharField(required=False)
+    sort = serializers.CharField(required=False)

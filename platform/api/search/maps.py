@@ -133,7 +133,8 @@ class MapPoints(Resource):
 
     @extend_schema(
         summary="The points of a map",
-        description="Assets that are there now; what was deleted, blocked or held back is left out.",
+        description="Assets that are there now; what was deleted, blocked or held back is left out. Of more than "
+        "100,000 every second, third and so on comes.",
         parameters=[COLOUR],
         responses=shapes.MapPoints,
         extensions={"x-problems": [409]},
@@ -142,7 +143,11 @@ class MapPoints(Resource):
         refuse_unknown(request.query_params, "colour")
         placed = map_points.points_of(self.tenant_id, self.found)
         with tenant_scope(self.tenant_id):
-            found = map_points.shown(placed, key=request.query_params.get("colour", "")[:MAX_KEY])
+            found = map_points.shown(
+                placed,
+                key=request.query_params.get("colour", "")[:MAX_KEY],
+                most=map_points.MOST_AT_ONCE,
+            )
             model = models.public_name(placed.model)
         return Response({**map_points.as_columns(placed, found), "model": model})
 

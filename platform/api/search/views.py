@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from tenants.accounts.permissions import SEARCH
 from tenants.datasets.shapes import Asset
 from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
-from tenants.retrieval import Answer, Hit, Query, filters, search, shapes
-from tenants.retrieval.query import HYDRATED
+from tenants.retrieval import Answer, Hit, Query, QueryPart, filters, search, shapes
+from tenants.retrieval.query import HYDRATED, UNLIKE_WEIGHT
 from tenants.shapes import UNSET
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
@@ -70,16 +71,18 @@ class Search(Resource):
 def build_query(fields: dict[str, Any], form: Form) -> Query:
     """The query that the checked fields and files stand for. Raises Invalid."""
     _refuse_unsupported(fields, form)
+    parts = _parts(fields, form)
     text = (fields.get("text") or "").strip()
     named = [
         part for part in PARTS if part in form.files or (fields.get(part) is not None and part != "text")
     ]
-    if not text and not named and not fields.get("cursor"):
+    if not text and not named and not parts and not fields.get("cursor"):
         raise Invalid(f"Send at least one of {', '.join(PARTS)}.")
     like, unlike = fields.get("like") or {}, fields.get("unlike") or {}
     return Query(
         text=text,
         image=_path(form, "image"),
+        image_file=(fields.get("image") or {}).get("file"),
         image_asset=_asset(fields, "image"),
         audio=_path(form, "audio"),
         audio_asset=_asset(fields, "audio"),
@@ -102,11 +105,54 @@ def build_query(fields: dict[str, Any], form: Form) -> Query:
         highlight=bool(fields.get("highlight")),
         group_duplicates=fields.get("group") == "duplicates",
         facets=fields.get("facets") or [],
+        min_relevance=fields.get("min_relevance"),
+        sort="" if fields.get("sort") in (None, "relevance") else fields["sort"],
+        parts=parts,
+        in_order=bool(fields.get("sequence")),
+        within_s=fields.get("within_s"),
     )
 
 
+#: What asks, or weighs what asks, in a query of one vector.
+ALONE = (*PARTS, "unlike", "task", "weights", "hybrid")
+
+
+def _parts(fields: dict[str, Any], form: Form) -> list[QueryPart]:
+    """The parts of a query of several; none of any other. Raises Invalid."""
+    name = "sequence" if fields.get("sequence") else "parts"
+    sent = fields.get(name)
+    if fields.get("within_s") is not None and name == "parts":
+        raise Invalid("within_s belongs to a sequence.", pointer="/within_s")
+    if not sent:
+        return []
+    if fields.get("parts") and name == "sequence":
+        raise Invalid("Send either parts or a sequence.", pointer="/sequence")
+    for other in ALONE:
+        given = fields.get(other)
+        is_empty = given is None or given is False or (isinstance(given, str) and not given)
+        if other in form.files or not is_empty:
+            raise Invalid(f"With {name} nothing else asks: make {other} one of them.", pointer=f"/{other}")
+    return [_part(one) for one in sent]
+
+
+def _part(fields: dict[str, Any]) -> QueryPart:
+    unwanted = fields.get("not")
+    told = unwanted or fields
+    usual = UNLIKE_WEIGHT if unwanted else 1.0
+    part = QueryPart(
+        text=(told.get("text") or "").strip(),
+        vector=told.get("vector"),
+        weight=usual if fields.get("weight") is None else fields["weight"],
+        unwanted=bool(unwanted),
+    )
+    for kind in FILES:
+        if (named := told.get(kind)) is not None:
+            part = replace(part, kind=kind, asset=named.get("asset"), image_file=named.get("file"))
+    return part
+
+
 def _asset(fields: dict[str, Any], part: str) -> uuid.UUID | None:
-    return fields[part]["asset"] if fields.get(part) else None
+    return fields[part].get("asset") if fields.get(part) else None
 
 
 def _refuse_unsupported(fields: dict[str, Any], form: Form) -> None:
@@ -150,7 +196,13 @@ def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:
     result = shapes.Result(
         asset=asset,
         score=hit.score,
-        matched=shapes.Matched(modality=hit.modality, segment=hit.segment or UNSET, by=hit.by or UNSET),
+        relevance=None if hit.relevance is None else round(hit.relevance, 4),
+        matched=shapes.Matched(
+            modality=hit.modality,
+            segment=hit.segment or UNSET,
+            parts=_matched_parts(hit) or UNSET,
+            passage=answer.passages.get(hit.asset_id, UNSET),
+        ),
     )
     if answer.highlights is not None:
         result.highlights = [
@@ -163,6 +215,13 @@ def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:
             shapes.Duplicate(asset=str(other.asset_id), score=other.score) for other in others
         ]
     return result
+
+
+def _matched_parts(hit: Hit) -> list[shapes.MatchedPart]:
+    return [
+        shapes.MatchedPart(score=one.score, modality=one.modality, segment=one.segment or UNSET)
+        for one in hit.parts or ()
+    ]
 
 
 def _explained(answer: Answer, fields: dict[str, object]) -> dict[str, object]:

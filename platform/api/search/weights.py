@@ -119,7 +119,7 @@ class OneTask(Resource):
 
     @extend_schema(
         summary="Delete a task",
-        description="Searches that name it are refused from then on.",
+        description="Searches that use it are refused from then on.",
         responses={204: None},
         extensions={"x-problems": [409]},
     )

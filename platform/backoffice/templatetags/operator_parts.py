@@ -11,22 +11,25 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from backoffice.forms import NAMES
+from console.labels import STATES, label_of
 from tenants.accounts.models import METADATA, METADATA_DEFAULT
 from tenants.jobs.models import Job
 
 register = template.Library()
 
-_GOOD, _BAD = {"active", "on", "ok"}, {"suspended", "failed", "bad", "off"}
+# States that the console's style sheet has a colour for, and those that look like one of them.
+_COLOURS = {"suspended": "blocked", "cancelled": "pending"}
 
 
 @register.simple_tag
-def state_badge(state: str, shown: object) -> SafeString:
-    """A state in words; its colour only repeats them."""
-    css = "is-good" if state in _GOOD else "is-bad" if state in _BAD else "is-waiting"
-    return format_html('<span class="op-badge {}">{}</span>', css, shown)
+def state_badge(state: str, words: str = "") -> SafeString:
+    """A state in words, those of the console if none are given; its colour only repeats them."""
+    shown = words or capfirst(label_of(STATES, state))
+    return format_html('<span class="status status-{}">{}</span>', _COLOURS.get(state, state), shown)
 
 
 @register.filter
@@ -38,6 +41,11 @@ def resource(name: str) -> Any:
 def quantity(amount: float | None, name: str) -> str:
     """An amount of a resource: bytes in their units, the rest as whole numbers."""
     return filesizeformat(amount or 0) if name in ("bytes", METADATA) else whole(amount)
+
+
+@register.filter
+def used_of(used: dict[str, float], name: str) -> str:
+    return quantity(used[name], name) if name in used else "–"
 
 
 @register.filter

@@ -10,9 +10,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, acting_operator, form_data, operators, page
+from backoffice.access import SIZE, Request, acting_operator, form_data, operators, page
 from backoffice.forms import ConfirmForm, ReasonForm
-from backoffice.paging import newest_first
+from console.paging import page_of
 from tenants.errors import NotFound
 from tenants.events.models import TenantErasure
 from tenants.pipeline.care import tenant_erasure
@@ -44,7 +44,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
 
 @operators()
 def index(request: Request) -> HttpResponse:
-    found = newest_first(TenantErasure.objects.order_by("-id"), request.GET.get("before", ""))
+    found = page_of(TenantErasure.objects.order_by("-id"), request.GET.get("before", ""), SIZE)
     context = {"title": _("Erased tenants"), "erasures": found.items, "next": found.next}
     return page(request, "erasures.html", context)
 

@@ -28,7 +28,7 @@ def request_export(request: Request, slug: str) -> HttpResponse:
     except Conflict as error:
         messages.error(request, error.detail)
     else:
-        messages.success(request, _("The export is being made. It appears below when it is ready."))
+        messages.success(request, _("The export has been started. It appears below when it is ready."))
     return redirect("operator:tenant", slug=slug)
 
 

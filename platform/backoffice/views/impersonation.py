@@ -34,6 +34,23 @@ def begin(request: Request, slug: str) -> HttpResponse:
     return show(request, slug, status=422, act=form)
 
 
+@operators(methods=("POST",), fresh=True)
+def ask(request: Request, slug: str) -> HttpResponse:
+    """Ask the tenant's owners for their approval."""
+    form, tenant = ApprovalForm(request.POST), get_tenant(slug)
+    if form.is_valid():
+        try:
+            approvals.request_approval(
+                by=request.operator, user=request.user, tenant=tenant, **form.cleaned_data
+            )
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The owners have been asked. Their answer appears here."))
+            return redirect("operator:tenant", slug=slug)
+    return show(request, slug, status=422, ask=form)
+
+
 @operators(methods=("POST",))
 def ask(request: Request, slug: str) -> HttpResponse:
     """Ask the tenant's owners for their approval."""
@@ -56,5 +73,5 @@ def stop(request: Request) -> HttpResponse:
     slug = impersonation.end(user=request.user, session_key=request.session.session_key, by=request.operator)
     if not slug:
         return redirect("operator:index")
-    messages.success(request, _("You act as a tenant no more."))
+    messages.success(request, _("You are no longer acting as a tenant."))
     return redirect("operator:tenant", slug=slug)

@@ -10,8 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from backoffice.access import Request, acting_operator, operators, page
-from backoffice.paging import SIZE
+from backoffice.access import SIZE, Request, acting_operator, operators, page
 from tenants.errors import ServiceError
 from tenants.jobs.kinds import KINDS, name_of
 from tenants.people import approvals
@@ -64,7 +63,7 @@ def job(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
 def retry(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
     try:
         operator_acts.retry_job(**acting_operator(request), slug=slug, job_id=job_id)
-        messages.success(request, _("The job is queued again."))
+        messages.success(request, _("The job was queued again."))
     except ServiceError as error:
         if error.status == 404:
             raise
@@ -84,5 +83,5 @@ def retry_many(request: Request) -> HttpResponse:
         text = ngettext("%d job could not be queued again.", "%d jobs could not be queued again.", refused)
         messages.error(request, text % refused)
     if not wanted:
-        messages.info(request, _("Choose the jobs first."))
+        messages.info(request, _("Select jobs first."))
     return redirect("operator:jobs")

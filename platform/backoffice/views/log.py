@@ -7,8 +7,8 @@ import json
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, operators, page
-from backoffice.paging import newest_first
+from backoffice.access import SIZE, Request, operators, page
+from console.paging import page_of
 from tenants.accounts.models import OperatorAct
 from tenants.accounts.operators import list_acts
 
@@ -16,7 +16,7 @@ from tenants.accounts.operators import list_acts
 @operators()
 def index(request: Request) -> HttpResponse:
     wanted = {name: request.GET.get(name, "").replace("\0", "") for name in ("target", "actor", "verb")}
-    found = newest_first(list_acts(**wanted), request.GET.get("before", ""))
+    found = page_of(list_acts(**wanted), request.GET.get("before", ""), SIZE)
     context = {
         "title": _("Operators' log"),
         "lines": [{"act": act, "said": format_details(act)} for act in found.items],

@@ -7,9 +7,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, form_data, operators, page
+from backoffice.access import SIZE, Request, form_data, operators, page
 from backoffice.forms import NewPlanForm, PlanForm
-from backoffice.paging import page_of
+from console.paging import first_of
 from tenants.accounts.models import RATE, RESOURCES, Plan
 from tenants.errors import Conflict, Invalid
 from tenants.people import plans as services
@@ -31,7 +31,7 @@ def create(request: Request) -> HttpResponse:
         except (Invalid, Conflict) as error:
             form.refuse(error)
         else:
-            messages.success(request, _("The plan is made."))
+            messages.success(request, _("The plan was created."))
             return redirect("operator:plan", slug=made.slug)
     context = {"title": _("New plan"), "form": form}
     return page(request, "plan.html", context, status=422 if form.is_bound else 200)
@@ -48,16 +48,25 @@ def plan(request: Request, slug: str) -> HttpResponse:
             form.refuse(error)
         else:
             messages.success(
-                request, _("The plan is changed, for all its tenants from their next request on.")
+                request,
+                _("The plan was changed. The change applies to all its tenants from their next request on."),
             )
             return redirect("operator:plan", slug=slug)
-    found = page_of(list_tenants(plan=slug, after=request.GET.get("after", "").replace("\0", "")), "slug")
+    found = first_of(
+        list_tenants(plan=slug, after=request.GET.get("after", "").replace("\0", "")), "slug", SIZE
+    )
     context = {"title": row.name, "plan": row, "form": form, "tenants": found.items, "next": found.next}
     return page(request, "plan.html", context, status=422 if form.is_bound else 200)
 
 
 def _initial(row: Plan) -> dict[str, object]:
-    return {"name": row.name, **row.limits, RATE: row.rate_per_minute}
+    return {
+        "name": row.name,
+        **row.limits,
+        RATE: row.rate_per_minute,
+        "trial_days": row.trial_days,
+        "offered": "1" if row.offered else "",
+    }
 
 
 @operators(methods=("POST",))
@@ -67,5 +76,5 @@ def delete(request: Request, slug: str) -> HttpResponse:
     except Conflict as error:
         messages.error(request, error.detail)
         return redirect("operator:plan", slug=slug)
-    messages.success(request, _("The plan is deleted."))
+    messages.success(request, _("The plan was deleted."))
     return redirect("operator:plans")

@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, acting_operator, form_data, operators, page
+from backoffice.access import SIZE, Request, acting_operator, form_data, operators, page
 from backoffice.forms import (
     ActForm,
     ApprovalForm,
@@ -19,8 +19,10 @@ from backoffice.forms import (
     OwnerForm,
     PlanChoiceForm,
     ReasonForm,
+    TrialForm,
 )
-from backoffice.paging import page_of
+from console.paging import first_of
+from tenants.accounts import trials
 from tenants.accounts.models import Plan, Tenant
 from tenants.errors import Conflict, Invalid, NotAllowed
 from tenants.people import approvals, tenancies
@@ -33,6 +35,7 @@ FORMS: dict[str, Any] = {
     "plan": PlanChoiceForm,
     "limits": LimitsForm,
     "owner": OwnerForm,
+    "trial": TrialForm,
     "act": ActForm,
     "ask": ApprovalForm,
 }
@@ -41,7 +44,7 @@ FORMS: dict[str, Any] = {
 @operators()
 def index(request: Request) -> HttpResponse:
     wanted = {name: request.GET.get(name, "").replace("\0", "") for name in ("q", "state", "plan", "after")}
-    found = page_of(tenant_figures.list_tenants(**wanted), "slug")
+    found = first_of(tenant_figures.list_tenants(**wanted), "slug", SIZE)
     context = {
         "title": _("Tenants"),
         "tenants": tenant_figures.with_usage(found.items),
@@ -68,7 +71,7 @@ def create(request: Request) -> HttpResponse:
 
 def _created(request: Request, made: Tenant, invited: Any) -> HttpResponse:
     if not invited.link:
-        messages.success(request, _("The tenant is open; its owner is being mailed the invitation."))
+        messages.success(request, _("The tenant was created; the invitation is being e-mailed to its owner."))
         return redirect("operator:tenant", slug=made.slug)
     context = {"title": made.name, "tenant": made, "link": invited.link, "email": invited.invitation.email}
     return page(request, "invited.html", context)
@@ -116,7 +119,7 @@ def suspend(request: Request, slug: str) -> HttpResponse:
     def change(form: Any) -> None:
         tenancies.suspend_tenant(**acting_operator(request), slug=slug, reason=form.cleaned_data["reason"])
 
-    done = _("The tenant is suspended: its keys and people are refused, and its data stays.")
+    done = _("The tenant is suspended: its keys and members are refused, and its data is kept.")
     return _apply_change(request, slug, "suspend", ReasonForm(request.POST), change, done)
 
 
@@ -126,7 +129,7 @@ def resume(request: Request, slug: str) -> HttpResponse:
         tenancies.resume_tenant(**acting_operator(request), slug=slug, reason=form.cleaned_data["reason"])
 
     return _apply_change(
-        request, slug, "resume", OptionalReasonForm(request.POST), change, _("The tenant is open again.")
+        request, slug, "resume", OptionalReasonForm(request.POST), change, _("The tenant is active again.")
     )
 
 
@@ -136,7 +139,7 @@ def change_plan(request: Request, slug: str) -> HttpResponse:
         tenancies.change_plan(**acting_operator(request), slug=slug, plan=form.cleaned_data["plan"])
 
     return _apply_change(
-        request, slug, "plan", PlanChoiceForm(request.POST), change, _("The tenant has another plan.")
+        request, slug, "plan", PlanChoiceForm(request.POST), change, _("The tenant’s plan was changed.")
     )
 
 
@@ -146,7 +149,7 @@ def change_limits(request: Request, slug: str) -> HttpResponse:
         tenancies.set_exceptions(**acting_operator(request), slug=slug, exceptions=form.exceptions)
 
     return _apply_change(
-        request, slug, "limits", LimitsForm(request.POST), change, _("The limits are changed.")
+        request, slug, "limits", LimitsForm(request.POST), change, _("The limits were changed.")
     )
 
 

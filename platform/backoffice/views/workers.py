@@ -29,7 +29,7 @@ LATE_S = 15.0
 def index(request: Request) -> HttpResponse:
     minutes = worker_registry.throughput(minutes=MINUTES)
     context = {
-        "title": _("Fleet"),
+        "title": _("Workers"),
         "workers": _reported(worker_registry.workers),
         "restarts": worker_registry.restarts()[:SHOWN_RESTARTS],
         "queues": health.queues(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from django import forms
@@ -26,7 +26,7 @@ class SignInForm(AuthenticationForm):
     attempt: Attempt
 
     error_messages = {
-        "invalid_login": _("This e-mail address and password do not belong together."),
+        "invalid_login": _("Wrong e-mail address or password."),
         "inactive": _("This account is not active."),
     }
 
@@ -74,11 +74,11 @@ def password_field(label: Any, *, fresh: bool, required: bool = True) -> forms.C
 
 class NewPasswordForm(StyledForm):
     password = password_field(_("New password"), fresh=True)
-    again = password_field(_("The same again"), fresh=True)
+    again = password_field(_("Repeat it"), fresh=True)
 
     def clean_again(self) -> str:
         if self.cleaned_data["again"] != self.cleaned_data.get("password"):
-            raise forms.ValidationError(_("The two passwords are not the same."))
+            raise forms.ValidationError(_("The passwords do not match."))
         return self.cleaned_data["again"]
 
 
@@ -108,7 +108,7 @@ class ProofForm(StyledForm):
             for attempt in self.attempts:
                 attempt.admit()
             if not self.user.check_password(cleaned["current"]):
-                self.add_error("current", _("This is not your password."))
+                self.add_error("current", _("Wrong password."))
         return cleaned
 
     def succeeded(self) -> None:

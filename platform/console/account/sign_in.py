@@ -6,16 +6,19 @@ import time
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, resolve_url
+from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
-from django.utils.translation import gettext
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language, gettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
@@ -40,12 +43,15 @@ from tenants.accounts.operators import Operator
 from tenants.accounts.passkeys import relying_party
 from tenants.accounts.second_factor import Factors
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError
-from tenants.people import impersonation, invitations
+from tenants.events import access_log
+from tenants.people import impersonation, invitations, sign_up
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 # The session of somebody whose password was right and whose code is still to come.
 AWAITING_CODE, AWAITING_CODE_S = "half_way", 600
+# What a passkey is asked for: to sign in by itself, or after a password.
+ALONE, STEP = "alone", "step"
 
 
 def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | None = None) -> None:
@@ -57,7 +63,12 @@ def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | N
     if connection_id is not None:
         sessions.bind(request.session, connection_id)
     device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
-    sessions.note_client(request.session, device=device, address=address)
+    provider = reverse("console:sso-prove", args=[connection_id]) if connection_id else ""
+    sessions.note_client(request.session, device=device, address=address, provider=provider)
+
+
+def address_of(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR", ""))
 
 
 def too_many(response: HttpResponse, refused: TooManyAttempts) -> HttpResponse:
@@ -92,9 +103,19 @@ class SignIn(LoginView):
             return super().post(request, *args, **kwargs)
         except TooManyAttempts as refused:
             # The password was not even looked at.
+            self._note_failure("waiting")
             form = SignInForm(request, initial={"username": request.POST.get("username", "")})
             context = self.get_context_data(form=form, too_many=refused.detail)
             return too_many(self.render_to_response(context), refused)
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        if self.request.POST.get("username") and self.request.POST.get("password"):
+            self._note_failure("password")
+        return super().form_invalid(form)
+
+    def _note_failure(self, why: str) -> None:
+        email = self.request.POST.get("username", "").replace("\0", "")[:254]
+        access_log.note_failed_sign_in(email, address=address_of(self.request), why=why)
 
     def form_valid(self, form: Any) -> HttpResponse:
         form.attempt.succeeded()
@@ -145,6 +166,7 @@ def enter_code(request: HttpRequest) -> HttpResponse:
     except TooManyAttempts as refused:
         return too_many(_ask_code(request, user, CodeForm(), refused.detail), refused)
     if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
+        access_log.note_failed_sign_in(user.email, address=address_of(request), why="code")
         form.add_error("code", gettext(second_factor.WRONG))
         return _ask_code(request, user, form)
     attempt.succeeded()
@@ -204,6 +226,33 @@ def _offer_passkey(request: HttpRequest, then: str, status: int, problem: str = 
     return page(request, "login_passkey.html", context, status=status)
 
 
+@public(methods=("GET", "POST"))
+def by_passkey(request: HttpRequest) -> HttpResponse:
+    """Signing in with a passkey alone: whoever it belongs to. It stands for password and second factor."""
+    then = _safe_next(request)
+    if request.user.is_authenticated:
+        return redirect(then)
+    try:
+        # Counted, as it makes a session for anybody.
+        Attempt.of(request, "open").admit()
+        if request.method == "POST":
+            return _signed_in(request, ceremony.verified(request, ALONE), then)
+    except TooManyAttempts as refused:
+        context = {"then": then, "problem": refused.detail}
+        return too_many(page(request, "login_passkey.html", context), refused)
+    except Invalid as error:
+        context = {"then": then, "problem": error.detail, "passkey": ceremony.offer(request, ALONE)}
+        return page(request, "login_passkey.html", context, status=422)
+    return page(request, "login_passkey.html", {"then": then, "passkey": ceremony.offer(request, ALONE)})
+
+
+def _safe_next(request: HttpRequest) -> str:
+    """Where the person wanted to go, if that is a page of ours."""
+    wanted = request.POST.get("next") or request.GET.get("next") or ""
+    ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    return wanted if ours else resolve_url(settings.LOGIN_REDIRECT_URL)
+
+
 def _user_awaiting_code(request: HttpRequest) -> User | None:
     waiting = request.session.get(AWAITING_CODE)
     if waiting is None or time.time() - waiting["at"] > AWAITING_CODE_S:
@@ -219,6 +268,8 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated and request.user.is_staff:
         by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
         impersonation.end(user=request.user, session_key=request.session.session_key, by=by)
+    if request.user.is_authenticated:
+        access_log.note_sign_out(request.user, address=address_of(request))
     logout(request)
     response = redirect("console:login")
     response.delete_cookie(PLACEMENT, samesite="Lax")
@@ -256,12 +307,12 @@ def _enforced(user: User, connection_id: uuid.UUID | None) -> list[Membership]:
 INVITATION, RESET = "invitation", "reset"
 
 
-def _store_token(request: HttpRequest, kind: str, value: str, page_name: str) -> HttpResponse:
+def store_token(request: HttpRequest, kind: str, value: str, page_name: str) -> HttpResponse:
     """Take the token out of the address. Counted, as it makes a session for anybody."""
     try:
         Attempt.of(request, "open").admit()
     except TooManyAttempts as refused:
-        return _throttled(request, refused)
+        return throttled(request, refused)
     request.session[kind] = value
     return redirect(page_name)
 
@@ -273,7 +324,7 @@ def _store_token(request: HttpRequest, kind: str, value: str, page_name: str) ->
 def invitation(request: HttpRequest) -> HttpResponse:
     """Joining: a new person makes an account, one with an account signs in as the invited address."""
     if (token := request.GET.get("token")) is not None:
-        return _store_token(request, INVITATION, links.digest(token).hex(), "console:invitation")
+        return store_token(request, INVITATION, links.digest(token).hex(), "console:invitation")
     digest = bytes.fromhex(request.session.get(INVITATION, ""))
     attempt = Attempt.of(request, "link")
     try:
@@ -282,9 +333,9 @@ def invitation(request: HttpRequest) -> HttpResponse:
         attempt.succeeded()
         return _answer_invitation(request, digest, found)
     except TooManyAttempts as refused:
-        return _throttled(request, refused)
+        return throttled(request, refused)
     except NotFound as error:
-        return _link_expired(request, INVITATION, error.detail)
+        return link_expired(request, INVITATION, error.detail)
 
 
 def _answer_invitation(request: HttpRequest, digest: bytes, found: Invitation) -> HttpResponse:
@@ -345,7 +396,7 @@ def ask_reset(request: HttpRequest) -> HttpResponse:
 def reset(request: HttpRequest) -> HttpResponse:
     """Choosing a new password with the token of a link."""
     if (token := request.GET.get("token")) is not None:
-        return _store_token(request, RESET, token[:200], "console:reset-new")
+        return store_token(request, RESET, token[:200], "console:reset-new")
     token = request.session.get(RESET, "")
     attempt = Attempt.of(request, "link")
     try:
@@ -356,9 +407,9 @@ def reset(request: HttpRequest) -> HttpResponse:
         if form.is_valid() and _reset_to(form, token):
             return _reset_done(request, user)
     except TooManyAttempts as refused:
-        return _throttled(request, refused)
+        return throttled(request, refused)
     except NotFound as error:
-        return _link_expired(request, RESET, error.detail)
+        return link_expired(request, RESET, error.detail)
     context = {"form": form, "email": user.email}
     return page(request, "reset_new.html", context, status=422 if form.is_bound else 200)
 
@@ -384,10 +435,10 @@ def _reset_done(request: HttpRequest, user: User) -> HttpResponse:
     return response
 
 
-def _link_expired(request: HttpRequest, kind: str, detail: str) -> HttpResponse:
+def link_expired(request: HttpRequest, kind: str, detail: str) -> HttpResponse:
     request.session.pop(kind, None)
     return page(request, "link_over.html", {"detail": detail}, status=410)
 
 
-def _throttled(request: HttpRequest, refused: TooManyAttempts) -> HttpResponse:
+def throttled(request: HttpRequest, refused: TooManyAttempts) -> HttpResponse:
     return too_many(page(request, "link_over.html", {"detail": refused.detail}), refused)

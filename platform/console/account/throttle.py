@@ -19,7 +19,6 @@ import hashlib
 import logging
 import secrets
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from django.conf import settings
@@ -29,6 +28,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tenants.accounts.models import User
+from tenants.accounts.networks import network_of
 from tenants.errors import ServiceError
 from tenants.valkey import Unavailable, client
 
@@ -45,6 +45,8 @@ class Limit:
 
 
 NARROW, WIDE = Limit(5, 15 * 60), Limit(100, 30)
+# A network that asks for workspaces: each try is a letter to somebody who may not have asked.
+MAILING = Limit(20, 15 * 60)
 
 # A count is forgotten so long after its last attempt; longer than any wait.
 FORGET_S = 3600
@@ -52,7 +54,7 @@ FORGET_S = 3600
 
 # Six digits, a mailbox and a signed-in person's password must not be tried from many networks either: there the account
 # counts by itself, narrowly. Tokens belong to no account: there only the network counts.
-ACCOUNT_ONLY = frozenset({"code", "reset", "proof"})
+ACCOUNT_ONLY = frozenset({"code", "reset", "proof", "sign-up"})
 
 NETWORK_ONLY = frozenset({"open", "link"})
 
@@ -123,7 +125,7 @@ class Attempt:
         elif purpose in NETWORK_ONLY:
             limits = {shared: WIDE}
         elif purpose in ACCOUNT_ONLY:
-            limits = {own: NARROW, shared: WIDE}
+            limits = {own: NARROW, shared: MAILING if purpose == "sign-up" else WIDE}
         else:
             limits = {f"both:{purpose}:{_digest(who + where)}": NARROW, own: WIDE, shared: WIDE}
         self._purpose, self._limits = purpose, list(limits.values())
@@ -153,15 +155,6 @@ class Attempt:
             # Without Valkey nothing can be counted; that must not lock everybody out.
             log.warning("attempts are not counted: the cache is away", extra={"purpose": self._purpose})
             return 0
-
-
-def network_of(address: str) -> str:
-    """What one household or server has: the /64 of an IPv6 address, and any other address as it is."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else str(found)
 
 
 def remember_device(response: HttpResponse, email: str) -> None:

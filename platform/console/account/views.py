@@ -11,8 +11,8 @@ from django.contrib.auth import logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language_from_request, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from qrcode.image.svg import SvgPathImage
 
 from console.access import Request, connection_of, own_address, page, public, signed_in
@@ -25,7 +25,7 @@ from console.account.forms import (
 )
 from console.account.sign_in import too_many
 from console.account.throttle import Attempt, TooManyAttempts
-from tenants.accounts import passwords, second_factor, sessions
+from tenants.accounts import mail, names, passwords, second_factor, sessions
 from tenants.accounts.models import User
 from tenants.accounts.passkeys import relying_party
 from tenants.errors import Conflict, Invalid
@@ -73,7 +73,13 @@ def rename(request: Request) -> HttpResponse:
     form = PersonForm(request.POST)
     if not form.is_valid():
         return show_account(request, {"person_form": form}, 422)
-    User.objects.filter(pk=request.user.pk).update(name=form.cleaned_data["name"])
+    name = form.cleaned_data["name"]
+    try:
+        name = names.check_name(name, "/name", 150) if name else ""
+    except Invalid as error:
+        form.refuse(error)
+        return show_account(request, {"person_form": form}, 422)
+    User.objects.filter(pk=request.user.pk).update(name=name)
     messages.success(request, _("Your name was changed."))
     return redirect("console:account")
 
@@ -222,7 +228,7 @@ def _proof(request: Request) -> SecondFactorProofForm:
 
 
 def _refuse_turn_off(request: Request, names: str) -> HttpResponse:
-    said = _("%(names)s asks all members for two-factor sign-in.") % {"names": names}
+    said = _("%(names)s requires two-factor sign-in for all members.") % {"names": names}
     return show_account(request, {"off_refused": said, "open_off": True}, 422)
 
 
@@ -233,7 +239,10 @@ def choose_language(request: HttpRequest) -> HttpResponse:
     language = request.POST.get("language", "")
     if language not in dict(settings.LANGUAGES):
         response.delete_cookie(settings.LANGUAGE_COOKIE_NAME, samesite="Lax")
+        request.COOKIES.pop(settings.LANGUAGE_COOKIE_NAME, None)
+        _remember_language(request, get_language_from_request(request))
         return response
+    _remember_language(request, language)
     response.set_cookie(
         settings.LANGUAGE_COOKIE_NAME,
         language,

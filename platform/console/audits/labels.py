@@ -10,7 +10,7 @@ from django.utils.translation import pgettext_lazy
 DECISIONS = {
     "allow": _("Allowed"),
     "label": _("Labelled"),
-    "review": _("To be reviewed"),
+    "review": _("In review"),
     "block": _("Blocked"),
 }
 
@@ -23,12 +23,12 @@ VERDICTS = {
 }
 
 MODES = {
-    "enforce": _("It was carried out."),
+    "enforce": _("It was applied."),
     "shadow": _(
         "It was only noted, and the item stayed as it was: the version runs in shadow or for other items, or the "
         "item is blocked or waits for a person, which a new audit does not overrule."
     ),
-    "off": _("No policy was in force, so nothing was decided and the item stayed as it was."),
+    "off": _("No policy was in effect, so nothing was decided and the item stayed as it was."),
 }
 
 # What an asset stands at.
@@ -62,12 +62,72 @@ CATEGORIES = {
     "nudity": _("Nudity"),
 }
 
+# What a category is about, for whoever chooses one.
+CATEGORY_ABOUT = {
+    "abuse": _("Attacks or belittles someone."),
+    "hate": _("Attacks people for their origin, religion, sex, disability or similar."),
+    "insult": _("Calls someone names."),
+    "threat": _("Threatens to harm someone."),
+    "profanity": _("Coarse language, even where no one is attacked."),
+    "personal_data": _("Phone numbers, addresses, document numbers and similar."),
+    "self_harm": _("Mentions suicide or self-harm."),
+    "sexual": _("Shows or describes sex."),
+    "violence": _("Shows or describes violence."),
+    "spam": _("Unwanted advertising, or fraud."),
+    "nudity": _("Shows nudity."),
+}
+
+# What rules can be about beside categories (tenants.moderation.rules.conditions.SIGNS).
+SIGNS = {
+    "known_bad": _("Known bad content"),
+    "known_good": _("Known good content"),
+    "declared_ai": _("Declared as made by AI"),
+    "estimated_ai": _("Estimated to be made by AI"),
+    "credentials_broken": _("Content credentials do not fit"),
+    "everything": _("Everything"),
+    "strikes": _("Strikes of the sender"),
+}
+
+SIGN_ABOUT = {
+    "known_bad": _("It matches an entry of a hash list of bad content."),
+    "known_good": _("The identical file is on a hash list of good content."),
+    "declared_ai": _("Its credentials, its metadata or this installation’s watermark say so."),
+    "estimated_ai": _("A detector estimates it. That is no proof."),
+    "credentials_broken": _("The file was changed after signing, or the credentials belong to another one."),
+    "everything": _("Matches every item, or every item of the kinds and datasets below."),
+    "strikes": _("So many items of the same sender were blocked, and the strikes have not expired."),
+}
+
+# What a rule does, as it is chosen.
+THEN = {
+    "allow": _("Allow"),
+    "label": _("Label"),
+    "review": _("Send to review"),
+    "block": _("Block"),
+}
+
+# What the checks of a policy warn of, in the words of the form.
+WARNINGS = {
+    "never-fires": _("It can never apply."),
+    "unreachable": _("It is never evaluated: an earlier rule stops evaluation."),
+    "always-fires": _("It applies to everything."),
+    "same-condition": _("An earlier rule has the same condition."),
+    "unknown-value": _("It compares with something that never occurs."),
+    "missing-detector": _("It uses a detector that is not installed."),
+    "not-installed": _("It uses a detector that is not fully installed."),
+    "not-examined": _("Nothing here looks for this, so it never applies."),
+    "category-off": _(
+        "This category is off in the policy, so it is never flagged. A score of its own works."
+    ),
+    "missing-list": _("It refers to a hash list that does not exist."),
+}
+
 # What has to be said beside every score of a detector.
-CAVEATS = {"nudity": _("how much it misses was not measured")}
+CAVEATS = {"nudity": _("its miss rate has not been measured")}
 
 STATES = {
     "examined": _("Examined"),
-    "abstained": _("Could not tell"),
+    "abstained": _("Inconclusive result"),
     "not_applicable": _("Nothing to look at"),
     "not_installed": _("Not installed"),
     "not_examined": _("Not examined"),
@@ -96,9 +156,7 @@ SAYINGS = {
         "not_examined": _("Nothing looked for signatures or marks."),
     },
     "declared": {
-        "likely_synthetic": _(
-            "The file itself says that it was generated. Anybody can write or remove that."
-        ),
+        "likely_synthetic": _("The file itself says that it was generated. Anyone can write or remove that."),
         "inconclusive": _("What the file says of itself does not fit together."),
         "no_evidence": _("The file does not say that it was generated. That is easily removed."),
         "not_examined": _("What the file says of itself was not read."),
@@ -153,13 +211,20 @@ VERSIONED = {"policy": _("Version of the policy"), "detectors": _("Version of th
 
 C2PA = {
     "absent": _("There are no content credentials."),
-    "trusted": _("Intact, and signed by somebody whom this workspace trusts."),
-    "valid": _("Intact, but the signer is not on the list of trusted ones: anybody could have signed it."),
+    "trusted": _("Intact, and signed by a party this workspace trusts."),
+    "valid": _("Intact, but the signer is not on the list of trusted ones: anyone could have signed it."),
     "invalid": _("They do not fit the file: it was changed after signing, or they belong to another file."),
     "not_examined": _("Not examined."),
 }
 
 # Why the signer of intact credentials is not believed. Audits of before this was told have C2PA's sentence.
+TIME_STAMPS = {
+    "trusted": _("Time stamp verified; the authority is trusted here."),
+    "unknown-authority": _("Time stamp verified; the authority is not known here."),
+    "invalid": _("It has a time stamp that does not fit its signature."),
+    "unavailable": _("Signed without a time stamp: none could be had."),
+}
+
 CERTIFICATES = {
     "untrusted": C2PA["valid"],
     "expired": _(
@@ -177,8 +242,8 @@ CERTIFICATES = {
 }
 
 DECLARED = {
-    "found": _("Its metadata name a generator."),
-    "none": _("Its metadata name no generator."),
+    "found": _("Its metadata names a generator."),
+    "none": _("Its metadata names no generator."),
     "not_examined": _("Not examined."),
 }
 
@@ -196,10 +261,20 @@ ORIGINS = {
 }
 
 ALGORITHMS = {
-    "sha256": _("the very same file"),
+    "sha256": _("identical file"),
     "pdq": _("picture hash (PDQ)"),
-    "vector": _("neighbour by its vector"),
+    "vector": _("similar vector"),
     "sound": _("sound fingerprint"),
+}
+
+# By what an item without vectors is similar to the one that is reviewed.
+PRINTS = {
+    "sha256": _("the same content"),
+    "pdq": _("picture hash (PDQ)"),
+    "frames": _("frames of the film"),
+    "sound": _("sound fingerprint"),
+    "words": _("words"),
+    "looks": _("looks alike"),
 }
 
 MODALITIES = {"text": _("Text"), "image": _("Picture"), "audio": _("Recording"), "video": _("Film")}
@@ -213,7 +288,13 @@ COULD_NOT = {
 
 REVIEW_KINDS = {"flag": _("Flag"), "second": _("Second opinion"), "appeal": _("Appeal")}
 
-RULES = {"detector-failed": _("Something could not look"), "appeal": _("Somebody appealed")}
+APPEAL_STATES = {
+    "open": pgettext_lazy("appeal", "Open"),
+    "upheld": _("Decision upheld"),
+    "overturned": _("Decision overturned"),
+}
+
+RULES = {"detector-failed": _("Something could not look"), "appeal": _("Appealed")}
 
 # What a detector notes of a thing that it saw, and the values of it that are codes.
 EVIDENCE = {

@@ -9,7 +9,7 @@ from typing import TypeGuard
 from django.utils.translation import gettext as _
 
 from console.audits import labels
-from console.kept_sentences import translated_sentence
+from tenants.datasets import documents
 from tenants.datasets.content_responses import read_text
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.moderation import shapes
@@ -190,6 +190,9 @@ def _examined_texts(asset: Asset | None, shape: shapes.Audit) -> list[tuple[str,
     found = [(str(one["origin"]), str(one["text"])) for one in shape.words or ()]
     if asset is None:
         return found
+    if documents.is_document(asset.blob.media_type):
+        read = documents.stored(asset.tenant_id, asset.blob.sha256)
+        return [("text", text) for text in documents.examined_texts(read)] if read else []
     if asset.modality == Asset.Modality.TEXT:
         return [("text", read_text(asset))]
     # What it was made from is examined as a caption is.
@@ -218,6 +221,36 @@ def _passage(seen: JsonObject, pieces: Sequence[tuple[str, str]]) -> Passage | N
     inside = [(a, b) for a, b in whole if start <= a < b <= end] or [(start, end)]
     at_s = seen.get("at_s")
     return Passage(_excerpt(text, sorted(inside)), origin, at_s if isinstance(at_s, int | float) else None)
+
+
+def marked_words(shape: shapes.Audit, words: str) -> Highlight:
+    """The words of a text item, or as much of them as is shown, with everything marked that was flagged in them."""
+    marks = [
+        mark
+        for found in _categories(shape).values()
+        if found.get("flagged") is True
+        for seen in _objects_in(found.get("evidence"))
+        if seen.get("origin") == "text" and seen.get("piece") == 0
+        for mark in _marks_of(seen, words)
+    ]
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(marks):
+        if kept and start <= kept[-1][1]:
+            kept[-1] = (kept[-1][0], max(end, kept[-1][1]))
+        else:
+            kept.append((start, end))
+    return Highlight("words", words, kept)
+
+
+def _marks_of(seen: JsonObject, words: str) -> list[tuple[int, int]]:
+    """The places in the words that one piece of evidence names; none where they lie outside of them."""
+    named = [*_objects_in(seen.get("marks"))] or [seen]
+    places = [(one.get("start"), one.get("end")) for one in named]
+    return [
+        (start, end)
+        for start, end in places
+        if isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(words)
+    ]
 
 
 def _excerpt(text: str, marks: Sequence[tuple[int, int]]) -> Highlight:
@@ -485,7 +518,7 @@ def _ingredient(one: JsonObject) -> Node:
     inner = _claim(_object_in(one["claim"])) if isinstance(one.get("claim"), dict) else None
     if inner is None and not one.get("carried"):
         problems = (*problems, Node(_("It carries no credentials of its own.")))
-    name = str(one.get("title", "")) or _("Without a name")
+    name = str(one.get("title", "")) or _("Unnamed")
     says = ", ".join(filter(None, (str(one.get("relation", "")), str(one.get("format", "")))))
     return Node(name, says, "bad" if one.get("problems") else "", (*problems, *([inner] if inner else [])))
 

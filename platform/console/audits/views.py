@@ -32,7 +32,8 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
-from tenants.moderation.audits import selectors
+from tenants.moderation import reviews
+from tenants.moderation.audits import proofs, selectors
 from tenants.moderation.models import Audit, AuditRequest, Policy, Review
 from tenants.moderation.policies import selectors as policy_selectors
 from tenants.pipeline.assets import uploads
@@ -61,7 +62,7 @@ class AuditForm(StyledForm):
 
     def __init__(self, policies: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [("", gettext_lazy("The one in force")), *((str(p.id), p.name) for p in policies)]
+        choices = [("", gettext_lazy("The one in effect")), *((str(p.id), p.name) for p in policies)]
         self.fields["policy"].widget = forms.Select(choices=choices)
         style(self.fields["policy"].widget, invalid="policy" in self.errors)
 
@@ -197,8 +198,12 @@ def _audit_context(request: Request, audit: Audit) -> dict[str, Any]:
         "shape": shape,
         "asset": asset,
         "sheet": audit_summary(audit, shape, asset),
+        # Rules may name what lies in other datasets.
+        "why": None if request.workspace.narrowing else proofs.explain_audit(audit.id),
         "policy_name": _policy_name(shape.policy.id) if shape.policy else "",
         "reviews": list(Review.objects.filter(audit=audit).order_by("id")),
+        "appeals": list(reviews.list_appeals(actor=actor_of(request).label, audit_id=audit.id)),
+        "window": reviews.appeal_window(audit.id),
         "kept": kept_content(audit.id) is not None,
         "newest": _newer_audit(audit),
         "viewer": viewer_of(shape),
@@ -257,7 +262,7 @@ def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
         selectors.get_request(audit_id)
         asked = kept_content(audit_id)
     if asked is None or asked.blob is None:
-        raise NotFound(_("The content of this audit is not kept any more."))
+        raise NotFound(_("The content of this audit is no longer kept."))
     blob = asked.blob
     if asked.modality == Asset.Modality.IMAGE and blob.media_type not in content_responses.INLINE:
         return _picture_for_browsers(storage.path_of(blob.tenant_id, blob.sha256))
@@ -281,7 +286,7 @@ def _picture_for_browsers(path: str) -> HttpResponse:
         with TemporaryDirectory(dir=settings.SPOOL_DIR) as folder, storage.local(path, Path(folder)) as local:
             picture = decoder().image(local, thumbnail=False)
     except FileNotFoundError as error:
-        raise NotFound(_("The content of this audit is not kept any more.")) from error
+        raise NotFound(_("The content of this audit is no longer kept.")) from error
     except MediaError as error:
         reason = translated_sentence(str(error.message))
         raise NotReady(_("This picture cannot be shown: %(reason)s.") % {"reason": reason}) from error

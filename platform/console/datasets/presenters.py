@@ -18,8 +18,10 @@ from tenants.accounts.permissions import ADMIN
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.services import EMBEDDING_JOB
 from tenants.datasets.shapes import TranscriptSegment
+from tenants.datasets.values import FACET_TEXT
 from tenants.events import selectors as events
 from tenants.jobs.models import Job
+from tenants.retrieval import dataset_health
 from tenants.retrieval.models import Vector
 
 GRID, TABLE = "grid", "table"
@@ -38,6 +40,9 @@ PAGE = {GRID: 24, TABLE: 50}
 
 MAX_COLUMNS = 6
 
+# Tags that are offered to choose from.
+OFFERED_TAGS = 100
+
 # Of how many datasets a session remembers the columns.
 MAX_REMEMBERED = 30
 
@@ -46,12 +51,15 @@ SESSION_KEY = "asset_list"
 
 @dataclass(frozen=True)
 class ListLayout:
-    """How the list is looked at: grid or table, its order, the status it is narrowed to, the columns of metadata."""
+    """How the list is looked at: grid or table, its order, the status, tag and finding of an examination that it is
+    narrowed to, the columns of metadata."""
 
     view: str
     sort: str
     status: str
     columns: tuple[str, ...]
+    tag: str = ""
+    finding: str = ""
 
     @property
     def size(self) -> int:
@@ -75,12 +83,14 @@ def list_layout(given: QueryDict, session: Any, dataset: Dataset) -> ListLayout:
     if "choose" in given:
         columns = [key for key in given.getlist("column") if key in dataset.metadata_schema][:MAX_COLUMNS]
     _remember(session, kept, view, str(dataset.id), columns)
-    status, sort = given.get("status", ""), given.get("sort", "")
+    status, sort, finding = (given.get(name, "") for name in ("status", "sort", "finding"))
     return ListLayout(
         view if view in VIEWS else GRID,
         sort if sort in dict(SORTS) else NEWEST,
         status if status in Asset.State.values else "",
         tuple(key for key in columns if key in dataset.metadata_schema),
+        given.get("tag", "").replace("\0", "")[:FACET_TEXT],
+        finding if finding in FINDINGS else "",
     )
 
 
@@ -114,6 +124,59 @@ def _rows_after(assets: QuerySet[Asset], sort: str, after: str) -> QuerySet[Asse
     return assets.filter(pk__lt=start) if start else assets
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What an examination looks for, in words: what it is, what it means, and what mends it."""
+
+    label: Any
+    meaning: Any
+    advice: Any
+
+
+FINDINGS = {
+    dataset_health.DUPLICATE: Finding(
+        gettext_lazy("Near-duplicates"),
+        gettext_lazy("Groups of assets of one kind whose vectors are almost identical."),
+        gettext_lazy("Keep one from each group and delete or tag the others."),
+    ),
+    dataset_health.OUTLIER: Finding(
+        gettext_lazy("Outliers"),
+        gettext_lazy("Assets that are far from everything else of their kind, the farthest first."),
+        gettext_lazy("Check whether they belong here; delete or tag those that do not."),
+    ),
+    dataset_health.UNCAPTIONED: Finding(
+        gettext_lazy("Without a caption"),
+        gettext_lazy("Pictures, recordings and films that are found by what they show or say alone."),
+        gettext_lazy("Open each and write a caption; fine-tunes learn from captions, too."),
+    ),
+    dataset_health.UNINDEXED: Finding(
+        gettext_lazy("Not in the index"),
+        gettext_lazy("Assets that are ready but have no vectors of the model that answers searches."),
+        gettext_lazy("Add a caption, which reindexes them, or delete them."),
+    ),
+}
+
+
+def page_of_finding(dataset_id: uuid.UUID, finding: str, after: str, size: int) -> tuple[list[Asset], str]:
+    """So many assets of what an examination found, behind as many as `after` says; each with a `note` of its place
+    among them, and of near-duplicates whether it is a `copy` of the one before."""
+    first = int(after) if after.isascii() and after.isdecimal() and len(after) < 6 else 0
+    # One more at each end: whether the first is a copy, and whether there are more.
+    rows = list(dataset_health.found(dataset_id, finding)[max(0, first - 1) : first + size + 1])
+    before = rows.pop(0) if first and rows else None
+    assets = []
+    for row in rows[:size]:
+        asset: Any = row.asset
+        if finding == dataset_health.DUPLICATE:
+            asset.note = gettext("Group %(n)d") % {"n": row.number}
+            asset.copy = before is not None and before.number == row.number
+        elif finding == dataset_health.OUTLIER:
+            asset.note = gettext("Similarity %(n).3f") % {"n": row.number}
+        assets.append(asset)
+        before = row
+    return assets, str(first + size) if len(rows) > size else ""
+
+
 def rows_of(assets: Sequence[Asset], columns: Sequence[str]) -> list[Row]:
     return [Row(asset, [(key, _cell(asset.metadata.get(key))) for key in columns]) for asset in assets]
 
@@ -128,10 +191,42 @@ def _cell(value: object) -> str:
     return f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
-def read_ids(form: QueryDict) -> list[uuid.UUID]:
+def read_ids(form: QueryDict, name: str = "asset") -> list[uuid.UUID]:
     """The assets that were ticked; what is no id is left out."""
-    found = (parse_id(value) for value in dict.fromkeys(form.getlist("asset")))
+    found = (parse_id(value) for value in dict.fromkeys(form.getlist(name)))
     return [one for one in found if one is not None][: PAGE[TABLE] * 4]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """Assets of one status: `status` is empty for all of them."""
+
+    status: str
+    label: Any
+    count: int
+
+
+def tabs_of(dataset: Dataset) -> list[Tab]:
+    """With the numbers of `selectors.counted_datasets`, which agree with what the lists show."""
+    counted: Any = dataset
+    total, ready, failed = counted.asset_count, counted.ready_count, counted.failed_count
+    return [
+        Tab("", gettext_lazy("All"), total),
+        Tab(Asset.State.PENDING, gettext_lazy("Processing"), total - ready - failed),
+        Tab(Asset.State.READY, gettext_lazy("Ready"), ready),
+        Tab(Asset.State.FAILED, gettext_lazy("Failed"), failed),
+    ]
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """What became of a file that was sent without the script: an asset, or why not."""
+
+    name: str
+    asset: Asset | None
+    reason: str = ""
+    # The same content was there, and the dataset skips such.
+    skipped: bool = False
 
 
 KINDS = (

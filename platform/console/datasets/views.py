@@ -12,6 +12,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from console import labels
 from console.access import Request, actor_of, needs, page
 from console.datasets import presenters
 from console.datasets.forms import DatasetEditForm, DatasetForm, FieldForm
@@ -19,12 +20,15 @@ from console.datasets.presenters import FEW, FieldSummary
 from console.forms import ConfirmForm
 from console.paging import page_of
 from console.presenters import asset_card
+from tenants.accounts import quotas
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import fields, selectors, services
-from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.metadata import TAGS
+from tenants.datasets.models import Asset, Dataset, DatasetVersion, Import
 from tenants.errors import Conflict, Invalid
 from tenants.jobs.models import Job
 from tenants.pipeline.assets import services as pipeline
+from tenants.retrieval import dataset_health
 
 PAGE = 50
 
@@ -58,43 +62,88 @@ def create(request: Request) -> HttpResponse:
 def show(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     if request.headers.get("HX-Request"):
         with request.workspace.open():
-            context = _asset_page(request, selectors.get_dataset(dataset_id))
+            dataset = selectors.get_dataset(dataset_id)
+            if "tabs" in request.GET:
+                return page(request, "parts/asset_tabs.html", _settled(request, dataset))
+            context = _asset_page(request, dataset)
         return page(request, f"parts/asset_{context['shape'].view}.html", context)
-    return _show(request, dataset_id, {}, 200)
+    return dataset_page(request, dataset_id, {}, 200)
 
 
-def _show(request: Request, dataset_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
+def dataset_page(request: Request, dataset_id: uuid.UUID, more: dict[str, Any], status: int) -> HttpResponse:
+    """The page of a dataset with `more` in its context: forms that were sent, or what became of uploads."""
     with request.workspace.open():
         dataset = selectors.get_dataset(dataset_id)
         context = {
             "dataset": dataset,
             "edit_form": DatasetEditForm(initial=vars(dataset)),
             "confirm_form": ConfirmForm(dataset.name),
-            "statuses": Asset.State.values,
             "max_upload": settings.MAX_UPLOAD_BYTES,
+            "room": quotas.room() if WRITE in request.workspace.scopes else {},
+            "tags": offered_tags(dataset.id, request.GET.get("tag", "")),
+            "advice": list(labels.ADVICE.items()),
             **_asset_page(request, dataset),
-            **forms,
+            **more,
         }
     return page(request, "dataset.html", context, status=status)
+
+
+def offered_tags(dataset_id: uuid.UUID, chosen: str) -> list[tuple[str, int]]:
+    """The frequent tags with how many of the newest assets have them, and the one that the list is narrowed to."""
+    counted = fields.facet_counts(dataset_id, [TAGS], limit=presenters.OFFERED_TAGS).get(TAGS, [])
+    return counted if not chosen or chosen in dict(counted) else [*counted, (chosen, 0)]
 
 
 def _asset_page(request: Request, dataset: Dataset) -> dict[str, Any]:
     """A page of its assets, as the address asks for it or as the person left it."""
     shape = presenters.list_layout(request.GET, request.session, dataset)
-    assets = selectors.list_assets(dataset_id=dataset.id, status=shape.status)
-    found, following = presenters.page_of(assets, shape.sort, request.GET.get("before", ""), shape.size)
+    before = request.GET.get("before", "")
+    if shape.finding in dataset_health.MOST_KEPT:
+        found, following = presenters.page_of_finding(dataset.id, shape.finding, before, shape.size)
+    else:
+        assets = selectors.list_assets(dataset_id=dataset.id, status=shape.status, tag=shape.tag)
+        if shape.finding:
+            assets = assets.filter(pk__in=dataset_health.uncaptioned(dataset.id).values("pk"))
+        found, following = presenters.page_of(assets, shape.sort, before, shape.size)
     table = shape.view == presenters.TABLE
     return {
         "cards": [] if table else [asset_card(asset) for asset in found],
         "rows": presenters.rows_of(found, shape.columns) if table else [],
         "any": bool(found),
+        "finding": presenters.FINDINGS.get(shape.finding),
+        "tick_copies": "copies" in request.GET,
         "next": following,
         "shape": shape,
         "sorts": presenters.SORTS,
         "status": shape.status,
+        "dataset": dataset,
+        "tabs": presenters.tabs_of(dataset),
+        "imports": Import.objects.filter(dataset_id=dataset.id).count(),
+        "versions": DatasetVersion.objects.filter(dataset_id=dataset.id).count(),
         "keys": list(dataset.metadata_schema),
         "most_columns": presenters.MAX_COLUMNS,
         "dataset_id": dataset.id,
+    }
+
+
+def _settled(request: Request, dataset: Dataset) -> dict[str, Any]:
+    """The tabs as they stand now, and those of the assets that the page shows as being processed that no longer are:
+    only these are drawn anew, so that nothing else moves."""
+    shape = presenters.list_layout(request.GET, request.session, dataset)
+    ids = presenters.read_ids(request.GET, "unsettled")
+    found = selectors.list_assets(dataset_id=dataset.id).filter(pk__in=ids) if ids else Asset.objects.none()
+    settled = list(found.exclude(status=Asset.State.PENDING))
+    return {
+        "dataset": dataset,
+        "dataset_id": dataset.id,
+        "shape": shape,
+        "status": shape.status,
+        "tabs": presenters.tabs_of(dataset),
+        "imports": Import.objects.filter(dataset_id=dataset.id).count(),
+        "versions": DatasetVersion.objects.filter(dataset_id=dataset.id).count(),
+        "cards": [asset_card(asset) for asset in settled] if shape.view == presenters.GRID else [],
+        "rows": settled if shape.view == presenters.TABLE else [],
+        "drawn_anew": True,
     }
 
 
@@ -109,14 +158,14 @@ def edit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
             return redirect("console:dataset", dataset_id=dataset_id)
         except (Invalid, Conflict) as error:
             form.refuse(error)
-    return _show(request, dataset_id, {"edit_form": form}, 422)
+    return dataset_page(request, dataset_id, {"edit_form": form}, 422)
 
 
 @needs(WRITE, methods=("POST",))
 def delete(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     form = ConfirmForm(_name_of(request, dataset_id), request.POST)
     if not form.is_valid():
-        return _show(request, dataset_id, {"confirm_form": form}, 422)
+        return dataset_page(request, dataset_id, {"confirm_form": form}, 422)
     with request.workspace.open():
         pipeline.delete_dataset(dataset_id=dataset_id, actor=actor_of(request).label)
     words = _("“%(name)s” is gone. Its files are being erased in the background.")
@@ -128,6 +177,60 @@ def _name_of(request: Request, dataset_id: uuid.UUID) -> str:
     with request.workspace.open():
         dataset: Dataset = selectors.get_dataset(dataset_id)
     return dataset.name
+
+
+# Fields whose values are counted, and values of each.
+MOST_BALANCED, MOST_VALUES = 4, 6
+
+
+@needs(READ)
+def health(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    """What an examination found, each with the way to the assets, and how values are spread."""
+    with request.workspace.open():
+        dataset = selectors.get_dataset(dataset_id)
+        report = dataset_health.report_of(dataset_id)
+        context = {
+            "dataset": dataset,
+            "report": report,
+            "findings": _findings(dataset, report),
+            "kinds": sorted(report.figures.get("kinds", {}).items(), key=lambda one: -one[1]),
+            "balance": _balance(dataset),
+            "sample": fields.SAMPLE,
+        }
+    part = request.headers.get("HX-Request")
+    return page(request, "parts/dataset_health.html" if part else "dataset_health.html", context)
+
+
+def _findings(dataset: Dataset, report: dataset_health.Report) -> list[dict[str, Any]]:
+    counts = report.figures.get("counts", {})
+    now = {**report.left, dataset_health.UNCAPTIONED: counts.get(dataset_health.UNCAPTIONED, 0)}
+    return [
+        {"name": name, "words": words, "found": counts.get(name, 0), "now": now[name]}
+        for name, words in presenters.FINDINGS.items()
+    ]
+
+
+def _balance(dataset: Dataset) -> list[dict[str, Any]]:
+    """The most frequent values of the tags and of some fields, with their share of the newest assets."""
+    keys = [
+        key for key, entry in dataset.metadata_schema.items() if entry["type"] in {"text", "tags", "bool"}
+    ]
+    keys = sorted(keys, key=lambda key: key != TAGS)[:MOST_BALANCED]
+    counted: Any = dataset
+    looked_at = min(counted.asset_count, fields.SAMPLE)
+    found = fields.facet_counts(dataset.id, keys, limit=MOST_VALUES)
+    return [{"key": key, "values": found[key], "of": looked_at} for key in keys if key in found]
+
+
+@needs(WRITE, methods=("POST",))
+def examine(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    try:
+        with request.workspace.open():
+            dataset_health.examine(dataset_id=dataset_id)
+        messages.success(request, _("The dataset is being examined."))
+    except Conflict as error:
+        messages.error(request, error.detail)
+    return redirect("console:dataset-health", dataset_id=dataset_id)
 
 
 @needs(READ, narrowable=("GET",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.utils.translation import gettext as _
@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from console.forms import StyledForm, style
 from console.generations.labels import KINDS
+from tenants.generation.disclosure import Changes, Disclosure
 from tenants.generation.validation import BOUNDS, MAX_PROMPT, GenerationSpec
 
 SIZES = (256, 384, 512, 768, 1024)
@@ -19,6 +20,41 @@ SIZES = (256, 384, 512, 768, 1024)
 def _number(kind: Any, name: str, label: Any, **more: Any) -> object:
     least, most = BOUNDS[name]
     return kind(min_value=least, max_value=most, initial=getattr(GenerationSpec, name), label=label, **more)
+
+
+AS_INSTALLED, YES, NO = "", "on", "off"
+CHOSEN = {AS_INSTALLED: None, YES: True, NO: False}
+CHOICES = [(AS_INSTALLED, ""), (YES, gettext_lazy("On")), (NO, gettext_lazy("Off"))]
+
+
+class DisclosureForm(StyledForm):
+    """Whether people see and hear that a file was generated. What is enforced is no choice."""
+
+    icon = forms.ChoiceField(
+        choices=CHOICES, required=False, label=gettext_lazy("Icon on pictures and films")
+    )
+    notice = forms.ChoiceField(
+        choices=CHOICES, required=False, label=gettext_lazy("Spoken notice before sound")
+    )
+
+    def __init__(self, kept: Disclosure, *args: Any, **kwargs: Any) -> None:
+        marks = {"icon": kept.icon, "notice": kept.notice}
+        names = {chosen: name for name, chosen in CHOSEN.items()}
+        initial = {name: names[mark.chosen] for name, mark in marks.items()}
+        super().__init__(*args, initial=initial, **kwargs)
+        for name, mark in marks.items():
+            field = self.fields[name]
+            installed = _("on") if mark.installation != "off" else _("off")
+            first = _("As the installation has it: %(state)s") % {"state": installed}
+            field.choices = [(AS_INSTALLED, first), *CHOICES[1:]]  # type: ignore[attr-defined]
+            field.disabled = mark.is_enforced
+
+    @property
+    def changes(self) -> Changes:
+        given = {
+            name: CHOSEN[self.cleaned_data[name]] for name in self.fields if not self.fields[name].disabled
+        }
+        return cast(Changes, given)
 
 
 class GenerateForm(StyledForm):
@@ -30,7 +66,11 @@ class GenerateForm(StyledForm):
         max_length=MAX_PROMPT,
         label=gettext_lazy("Prompt"),
         widget=forms.Textarea(
-            attrs={"rows": 2, "placeholder": gettext_lazy("a cat with a hat walks by the sea")}
+            attrs={
+                "rows": 2,
+                "autofocus": True,
+                "placeholder": gettext_lazy("a cat with a hat walks by the sea"),
+            }
         ),
     )
     outputs = forms.MultipleChoiceField(
@@ -39,7 +79,7 @@ class GenerateForm(StyledForm):
     negative = forms.CharField(
         required=False,
         max_length=MAX_PROMPT,
-        label=gettext_lazy("What it shall not show"),
+        label=gettext_lazy("What it should not show"),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     seed = _number(forms.IntegerField, "seed", gettext_lazy("Seed"), required=False)
@@ -52,7 +92,10 @@ class GenerateForm(StyledForm):
         label=gettext_lazy("Size"),
     )
     seconds = _number(forms.FloatField, "seconds", gettext_lazy("Length in seconds"))
-    dataset = forms.UUIDField(required=False, label=gettext_lazy("Put into"), widget=forms.Select)
+    anyway = forms.BooleanField(
+        required=False, label=gettext_lazy("Draw it even if nothing in the words is known")
+    )
+    dataset = forms.UUIDField(required=False, label=gettext_lazy("Save to"), widget=forms.Select)
     remix_of = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, datasets: Sequence[tuple[str, str]], *args: Any, **kwargs: Any) -> None:

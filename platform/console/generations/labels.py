@@ -25,12 +25,14 @@ SYMBOLS = {"image": "image", "video": "film", "audio": "music-note-beamed"}
 # Generators that ship: name, what to expect, and the licence of the weights or instruments.
 BUNDLED: Mapping[str, tuple[object, object, object]] = {
     "small-picture": (
-        gettext_lazy("Small picture model"),
+        gettext_lazy("Composer of designs"),
         gettext_lazy(
-            "A small demo generator: it draws single things in the manner of emoji, at 64 pixels, and enlarges that. "
-            "Several things at once it lays out side by side."
+            "A small demo generator: it composes scenes of things that it knows by name. What its model draws well "
+            "enough is drawn, the rest is taken from open emoji designs; the result says which."
         ),
-        gettext_lazy("learnt from emoji under open licences, named in NOTICE"),
+        gettext_lazy(
+            "trained on and composed of emoji under open licences, named in NOTICE and with each result"
+        ),
     ),
     "small-clip": (
         gettext_lazy("Motion by rules"),
@@ -53,35 +55,41 @@ BUNDLED: Mapping[str, tuple[object, object, object]] = {
 HOW = {
     "model": gettext_lazy("Drawn by a trained model"),
     "rules": gettext_lazy("Made by rules, without a trained model"),
-    "layout": gettext_lazy("Arranged by rules from what a model drew"),
+    "layout": gettext_lazy("Composed by rules from what a model drew and from open designs"),
+}
+
+# How one thing of a composed picture came about.
+PART_HOW = {
+    "drawn": gettext_lazy("drawn by the model"),
+    "taken": gettext_lazy("taken from %(name)s, by %(author)s, %(licence)s"),
 }
 
 _OPERATOR = gettext_lazy("Ask whoever runs this installation to look at it; the log of the worker says more.")
 
 _LATER = gettext_lazy("Try again later; if it stays so, ask whoever runs this installation.")
 
-_NOT_DECODED = gettext_lazy("The picture to begin with could not be decoded.")
+_NOT_DECODED = gettext_lazy("The starting picture could not be decoded.")
 
-_ANOTHER = gettext_lazy("Begin with another picture, or without one.")
+_ANOTHER = gettext_lazy("Start with another picture, or without one.")
 
 # An end that is no success, by the type of the error: what happened, and what can be done about it. What a generator
 # itself says (`ml.generators.base.Code`) is English, for programs and operators.
 ENDS: Mapping[str, tuple[object, object]] = {
     "not-installed": (
-        gettext_lazy("What this takes is not installed here."),
+        gettext_lazy("Something this needs is not installed here."),
         gettext_lazy("Ask whoever runs this installation to install the generator, or leave this kind out."),
     ),
     "no-such-model": (
-        gettext_lazy("The generator that this installation names is not there."),
+        gettext_lazy("The generator configured for this installation is missing."),
         gettext_lazy("Ask whoever runs this installation to put the model there, or to correct its id."),
     ),
     "out-of-memory": (
         gettext_lazy("There was not enough memory."),
-        gettext_lazy("Ask for a smaller size or fewer seconds, or try again when less is going on."),
+        gettext_lazy("Choose a smaller size or fewer seconds, or try again when the system is less busy."),
     ),
     "too-large": (
-        gettext_lazy("It is more than this generator makes."),
-        gettext_lazy("Ask for a smaller size, fewer steps or fewer seconds."),
+        gettext_lazy("It is more than this generator can make."),
+        gettext_lazy("Choose a smaller size, fewer steps or fewer seconds."),
     ),
     "unreadable": (
         gettext_lazy("The generator cannot read what it was given."),
@@ -110,37 +118,37 @@ ENDS: Mapping[str, tuple[object, object]] = {
     ),
     # Not of generators, but of what stands around them.
     "not-found": (
-        gettext_lazy("What it belongs to was deleted meanwhile."),
-        gettext_lazy("Ask for it anew, into a dataset that is there."),
+        gettext_lazy("What it belongs to was deleted in the meantime."),
+        gettext_lazy("Start it again with a dataset that exists."),
     ),
     "invalid": (
         gettext_lazy("Something in the request cannot be used."),
-        gettext_lazy("Change the words or the options, or begin with another picture."),
+        gettext_lazy("Change the words or the options, or start with another picture."),
     ),
     "quota-exceeded": (
         gettext_lazy("The plan has no room for what was made."),
-        gettext_lazy("Delete what is not needed any more, or ask for a larger plan."),
+        gettext_lazy("Delete what is no longer needed, or ask for a larger plan."),
     ),
     "storage-full": (
         gettext_lazy("The disk of this installation is full."),
         gettext_lazy("Ask whoever runs this installation to make room, then try again."),
     ),
     "infected": (gettext_lazy("The scanner for malware refuses the file."), _OPERATOR),
-    "unavailable": (gettext_lazy("Something that this takes was not available."), _LATER),
-    "model-unavailable": (gettext_lazy("A model that this takes was not available."), _LATER),
+    "unavailable": (gettext_lazy("Something this needs was unavailable."), _LATER),
+    "model-unavailable": (gettext_lazy("A model this needs was unavailable."), _LATER),
     "corrupt": (_NOT_DECODED, _ANOTHER),
     "empty": (_NOT_DECODED, _ANOTHER),
     "unsupported": (_NOT_DECODED, _ANOTHER),
     "unsupported-media-type": (_NOT_DECODED, _ANOTHER),
     "timeout": (gettext_lazy("Decoding a file took too long."), _LATER),
-    "decoder-died": (gettext_lazy("The picture to begin with could not be looked at."), _LATER),
-    "dead-letter": (gettext_lazy("The worker stopped at every attempt, without an answer."), _OPERATOR),
-    "internal-error": (gettext_lazy("Something went wrong that nobody had foreseen."), _OPERATOR),
+    "decoder-died": (gettext_lazy("The starting picture could not be checked."), _LATER),
+    "dead-letter": (gettext_lazy("The worker stopped at every attempt without a result."), _OPERATOR),
+    "internal-error": (gettext_lazy("Something unexpected went wrong."), _OPERATOR),
 }
 
-END = gettext_lazy("It could not be made.")
+END = gettext_lazy("It could not be generated.")
 
-REMEDY = gettext_lazy("Nothing was released and nothing counts against the quota. Try again.")
+REMEDY = gettext_lazy("Nothing was released, and nothing counts towards the quota. Try again.")
 
 
 @dataclass(frozen=True)

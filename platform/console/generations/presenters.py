@@ -10,10 +10,14 @@ from statistics import median
 from typing import Any
 
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from console.generations.labels import HOW, KINDS, SYMBOLS
+from console.audits.labels import TIME_STAMPS
+from console.generations.labels import HOW, KINDS, PART_HOW, SYMBOLS
+from console.labels import label_of
 from tenants.accounts import quotas
 from tenants.datasets import selectors as datasets
 from tenants.datasets.models import Asset
@@ -60,6 +64,17 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class PartLine:
+    """One thing of a composed picture."""
+
+    thing: str
+    words: str
+    is_drawn: bool
+    source: str
+    changed: bool
+
+
+@dataclass(frozen=True)
 class OutputLine:
     """A piece of a generation. Without an asset the policy kept it out."""
 
@@ -72,6 +87,7 @@ class OutputLine:
     score: float | None
     scores: list[str]
     marks: list[Mark]
+    parts: list[PartLine]
     audit_id: uuid.UUID | None
     decision: str
 
@@ -145,6 +161,7 @@ def _output_line(one: GenerationOutput, scopes: Collection[str]) -> OutputLine:
         score=one.score,
         scores=[f"{score:.3f}" for score in one.scores if score is not None],
         marks=_marks(one.provenance),
+        parts=[_part(part) for part in one.provenance.get("parts", ())],
         audit_id=one.audit_id,
         decision=one.decision,
     )
@@ -153,20 +170,40 @@ def _output_line(one: GenerationOutput, scopes: Collection[str]) -> OutputLine:
 def _marks(provenance: Mapping[str, Any]) -> list[Mark]:
     """What was read back from the file before it was released."""
     found = [_signed(provenance["c2pa"])] if provenance.get("c2pa") else []
-    return [*found, *(_hidden(name, provenance[key]) for key, name in HIDDEN.items() if provenance.get(key))]
+    found += [_hidden(name, provenance[key]) for key, name in HIDDEN.items() if provenance.get(key)]
+    if icon := provenance.get("icon"):
+        said = _("“%(text)s” in a corner, visible to everyone.") % {"text": icon.get("text", "–")}
+        found.append(Mark(_("Visible icon"), "present", said))
+    if notice := provenance.get("notice"):
+        said = _("Spoken at the start, for %(count)s seconds.") % {"count": f"{notice.get('seconds', 0):.1f}"}
+        found.append(Mark(_("Spoken notice"), "present", said))
+    return found
+
+
+def _part(part: Mapping[str, Any]) -> PartLine:
+    named = {name: part.get(name, "–") for name in ("name", "author", "licence")}
+    how = part.get("how", "")
+    words = str(PART_HOW[how]) % named if how in PART_HOW else how
+    source = str(part.get("source", ""))
+    link = source if source.startswith("https://") else ""
+    return PartLine(str(part.get("thing", "–")), words, how == "drawn", link, bool(part.get("changed")))
 
 
 def _signed(c2pa: Mapping[str, Any]) -> Mark:
     signer = c2pa.get("signer") or {}
     who = signer.get("organisation") or signer.get("name") or "–"
     said = _("Signed by %(who)s as “%(kind)s”.") % {"who": who, "kind": c2pa.get("source_type", "–")}
+    if stamp := c2pa.get("time_stamp"):
+        when = parse_datetime(str(stamp.get("at") or ""))
+        told = label_of(TIME_STAMPS, stamp.get("state", ""))
+        said = f"{said} {told} {date_format(timezone.localtime(when), 'DATETIME_FORMAT') if when else ''}".strip()
     return Mark(_("Content credentials (C2PA)"), c2pa.get("state", ""), said)
 
 
 def _hidden(name: Any, mark: Mapping[str, Any]) -> Mark:
     said = _("It carries the number %(payload)s.") % {"payload": mark.get("payload", "–")}
     if mark.get("read", 1) > 1:
-        frames = _("Found in %(marked)s of %(read)s frames that were looked at.")
+        frames = _("Found in %(marked)s of %(read)s frames that were checked.")
         said = f"{said} {frames % {'marked': mark['marked'], 'read': mark['read']}}"
     return Mark(name, mark.get("state", "present"), said)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -14,15 +15,16 @@ from django.utils.translation import ngettext
 from console import problems
 from console.access import Request, actor_of, needs, page
 from console.audits.labels import RULES
-from console.generations.forms import GenerateForm
+from console.generations.forms import DisclosureForm, GenerateForm
 from console.generations.labels import KINDS, output_options, reason_of, remedy_of
 from console.generations.presenters import estimate_of, generation_cards, output_lines, score_width
 from console.paging import page_of, parse_id
 from console.presenters import actor_names
-from tenants.accounts.permissions import GENERATE, READ, WRITE
+from tenants.accounts.permissions import ADMIN, GENERATE, READ, WRITE
 from tenants.datasets import selectors as datasets
 from tenants.datasets.models import Asset
-from tenants.errors import NotFound, ServiceError
+from tenants.errors import Invalid, NotFound, ServiceError
+from tenants.generation import disclosure as marks
 from tenants.generation import previews, selectors, services
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
@@ -87,6 +89,7 @@ def _form_context(request: Request, form: GenerateForm | None) -> dict[str, Any]
         return {
             "form": form,
             "offers": output_options(),
+            "small_pictures": settings.GENERATORS.get("image") == "small-picture",
             "source": _source(form),
             "estimate": estimate_of(form.chosen),
         }
@@ -103,7 +106,7 @@ def _initial(request: Request) -> dict[str, object]:
         return {}
     found = parse_id(remix)
     if found is None:
-        raise NotFound(_("There is no such asset."))
+        raise NotFound(_("This asset does not exist."))
     asset = datasets.get_asset(found)
     datasets.require_shown(asset, request.workspace.scopes)
     return {"remix_of": asset.id, "prompt": asset.caption or asset.prompt, "outputs": ["video"]}
@@ -126,6 +129,7 @@ def create(request: Request) -> HttpResponse:
                 wanted=form.wanted,
                 dataset_id=form.cleaned_data["dataset"],
                 remix_of=form.cleaned_data["remix_of"],
+                anyway=form.cleaned_data["anyway"],
                 actor=actor_of(request).label,
             )
     except NotFound:
@@ -196,6 +200,36 @@ def _deleted_outputs(row: Generation, kinds: list[str]) -> list[Any]:
     return [KINDS[kind] for kind in KINDS if kind in row.outputs and kind not in kinds]
 
 
+@needs(ADMIN, methods=("GET", "POST"))
+def disclosure(request: Request) -> HttpResponse:
+    """Whether people see and hear that a file was generated."""
+    with request.workspace.open():
+        kept = marks.get_disclosure()
+    if request.method != "POST":
+        return _disclosure(request, kept, DisclosureForm(kept), 200)
+    form = DisclosureForm(kept, request.POST)
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                marks.change_disclosure(actor=actor_of(request).label, changes=form.changes)
+        except Invalid as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("Saved. It applies to everything generated from now on."))
+            return redirect("console:generate-disclosure")
+    return _disclosure(request, kept, form, 422)
+
+
+def _disclosure(request: Request, kept: marks.Disclosure, form: DisclosureForm, status: int) -> HttpResponse:
+    context = {
+        "form": form,
+        "kept": kept,
+        "enforced": [form[name].label for name in form.fields if form.fields[name].disabled],
+        "text": settings.GENERATION_ICON_TEXT,
+    }
+    return page(request, "generate_disclosure.html", context, status=status)
+
+
 @needs(READ)
 def preview(request: Request, generation_id: uuid.UUID) -> HttpResponse:
     """The picture that it has reached, as PNG; nothing (204) where there is none."""
@@ -210,7 +244,7 @@ def preview(request: Request, generation_id: uuid.UUID) -> HttpResponse:
 @needs(GENERATE, methods=("POST",))
 def vary(request: Request, generation_id: uuid.UUID) -> HttpResponse:
     return _call_and_redirect(
-        request, generation_id, services.vary_generation, _("Another variation is being made.")
+        request, generation_id, services.vary_generation, _("Another variation is being generated.")
     )
 
 
@@ -221,7 +255,7 @@ def cancel(request: Request, generation_id: uuid.UUID) -> HttpResponse:
 
 @needs(GENERATE, methods=("POST",))
 def retry(request: Request, generation_id: uuid.UUID) -> HttpResponse:
-    return _call_and_redirect(request, generation_id, services.retry, _("It is queued again."))
+    return _call_and_redirect(request, generation_id, services.retry, _("Queued again."))
 
 
 def _call_and_redirect(request: Request, generation_id: uuid.UUID, service: Any, said: str) -> HttpResponse:

@@ -55,13 +55,13 @@ WARNINGS = {
         "Fewer than 30 examples, or than ten of one answer: its figures and its probabilities are estimates."
     ),
     "not_told_apart": gettext_lazy(
-        "It hardly tells yes from no: label more, or ask for something that can be seen."
+        "It barely tells yes from no: label more examples, or ask about something visible."
     ),
-    "near_duplicates_disagree": gettext_lazy("Some examples are nearly the same and labelled both ways."),
+    "near_duplicates_disagree": gettext_lazy("Some near-identical examples have conflicting labels."),
     "decided_both_ways": gettext_lazy(
-        "Reviewers decided both ways about some of the same content; the newest decision counts."
+        "Reviewers made conflicting decisions about the same content; the newest decision counts."
     ),
-    "not_measured": gettext_lazy("Made from words: it ranks, and nobody has measured how often it is right."),
+    "not_measured": gettext_lazy("Built from words only: it ranks, but its accuracy has not been measured."),
 }
 
 
@@ -98,7 +98,7 @@ class ClassifierForm(StyledForm):
     label = forms.CharField(
         required=False,
         max_length=services.MAX_DECIDED,
-        label=gettext_lazy("that gave the label"),
+        label=gettext_lazy("that applied the label"),
         widget=forms.TextInput({"autocomplete": "off"}),
     )
 
@@ -218,7 +218,7 @@ def label(request: Request, classifier_id: uuid.UUID) -> HttpResponse:
     ids = [parse_id(one) for one in request.POST.get("assets", "").split()]
     try:
         if answer not in said or not ids or None in ids:
-            raise NotFound(_("There is no such asset."))
+            raise NotFound(_("This asset does not exist."))
         labels = {one: said[answer] for one in ids if one is not None}
         with request.workspace.open():
             services.label_assets(classifier_id=classifier_id, labels=labels, actor=actor_of(request).label)
@@ -241,7 +241,7 @@ def train(request: Request, classifier_id: uuid.UUID) -> HttpResponse:
                 source=source if source in SOURCES else "",
                 actor=actor_of(request).label,
             )
-        messages.success(request, _("The training has begun; it takes seconds."))
+        messages.success(request, _("Training has started; it takes a few seconds."))
     except ServiceError as error:
         messages.error(request, error.detail)
     return redirect("console:classifier", classifier_id=classifier_id)

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from console.forms import StyledForm, style
 from console.learning.labels import METHOD_CHOICES, STAGE_CHOICES
+from console.paging import parse_id
 from tenants.errors import Conflict, NotReady, ServiceError
 from tenants.learning import golden
 from tenants.learning.services import MAX_EPOCHS, MAX_KEY, MAX_NAME, Settings
@@ -26,15 +27,25 @@ def _text_input(**attrs: Any) -> forms.TextInput:
     return forms.TextInput(attrs={"autocomplete": "off", **attrs})
 
 
+def source_of(typed: str) -> tuple[uuid.UUID | None, uuid.UUID | None]:
+    """The dataset and the version that a choice of the form names; None for what is no id."""
+    dataset, _slash, version = typed.partition("/")
+    return parse_id(dataset), parse_id(version)
+
+
 class FinetuneForm(StyledForm):
     """A training: on what, from what, and how. Whether there are such datasets is for the service to say."""
 
     name = forms.CharField(
         required=False,
         max_length=MAX_NAME,
+        label=gettext_lazy("Name"),
         widget=_text_input(placeholder=gettext_lazy("Product photos, spring")),
     )
-    dataset = forms.UUIDField(label=gettext_lazy("Training pairs from"), widget=forms.Select)
+    # A dataset's id, or one and that of a version of it with a slash between.
+    dataset = forms.CharField(
+        label=gettext_lazy("Training pairs from"), max_length=2 * 36 + 1, widget=forms.Select
+    )
     base = forms.CharField(
         required=False, max_length=100, label=gettext_lazy("Start from"), widget=forms.Select
     )
@@ -57,16 +68,32 @@ class FinetuneForm(StyledForm):
     )
 
     def __init__(
-        self, datasets: Sequence[tuple[str, str]], bases: Sequence[tuple[str, str]], *args: Any, **kwargs: Any
+        self,
+        sources: Sequence[tuple[str, str]],
+        datasets: Sequence[tuple[str, str]],
+        bases: Sequence[tuple[str, str]],
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
+        """`sources` are datasets and their versions, each value as `source_of` reads it."""
         super().__init__(*args, **kwargs)
         for name, choices in (
-            ("dataset", [("", _("Choose a dataset")), *datasets]),
+            ("dataset", [("", _("Choose a dataset")), *sources]),
             ("general_dataset", [("", _("None")), *datasets]),
             ("base", bases),
         ):
             self.fields[name].widget = forms.Select(choices=choices)
             style(self.fields[name].widget, invalid=name in self.errors if self.is_bound else False)
+
+    # Of the dataset that was chosen: a form is cleaned while it is made.
+    version: uuid.UUID | None = None
+
+    def clean_dataset(self) -> uuid.UUID:
+        """The dataset; the version is `version`."""
+        dataset, self.version = source_of(self.cleaned_data["dataset"])
+        if dataset is None or ("/" in self.cleaned_data["dataset"] and self.version is None):
+            raise forms.ValidationError(_("Choose a dataset, or a version of one."))
+        return dataset
 
     @property
     def settings(self) -> Settings:
@@ -78,7 +105,12 @@ class FinetuneForm(StyledForm):
         )
 
     def refuse(self, error: Any) -> None:
-        """Names are taken, and bases not ready: the services say so without a pointer."""
+        """Names are taken, and bases not ready: the services say so without a pointer. The version stands with the
+        dataset."""
+        for entry in getattr(error, "errors", ()):
+            if entry["pointer"] == "/version":
+                self.add_error("dataset", entry["detail"])
+                return
         field = "base" if isinstance(error, NotReady) else "name" if isinstance(error, Conflict) else None
         if field:
             self.add_error(field, error.detail)
@@ -89,7 +121,9 @@ class FinetuneForm(StyledForm):
 class PromoteForm(StyledForm):
     """With `override` for a model that is worse: then it goes with a reason."""
 
-    override = forms.BooleanField(required=False, label=gettext_lazy("Promote it although it is worse"))
+    override = forms.BooleanField(
+        required=False, label=gettext_lazy("Promote it even though it performs worse")
+    )
     reason = forms.CharField(
         required=False,
         max_length=MAX_REASON,
@@ -100,9 +134,9 @@ class PromoteForm(StyledForm):
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         if given.get("override") and not given.get("reason"):
-            self.add_error("reason", _("Say why: it is recorded in the audit log."))
+            self.add_error("reason", _("Give a reason: it is recorded in the audit log."))
         if given.get("reason") and not given.get("override"):
-            self.add_error("override", _("Tick this to promote a model that is worse."))
+            self.add_error("override", _("Select this to promote a model that performs worse."))
         return given
 
     @property
@@ -119,7 +153,7 @@ class GoldenForm(StyledForm):
     asset = forms.CharField(
         required=False,
         max_length=100,
-        label=gettext_lazy("Or a picture, by its id"),
+        label=gettext_lazy("Or a picture, by id"),
         widget=_text_input(**{"class": "mono"}),
     )
     relevant = forms.CharField(
@@ -142,7 +176,7 @@ class GoldenForm(StyledForm):
         typed = self.cleaned_data["relevant"].replace(",", " ").split()
         found = list(dict.fromkeys(_id(one) for one in [*self.ticked, *typed]))
         if not found:
-            raise forms.ValidationError(_("Tick the right answers below, or give their ids."))
+            raise forms.ValidationError(_("Select the right answers below, or enter their ids."))
         return found
 
     def refuse(self, error: ServiceError) -> None:

@@ -56,6 +56,37 @@ PARTS = {
 }
 
 
+RELEVANCE_SAME = _("The same as the parent’s: the fine-tune changed nothing")
+
+#: Why searches by a model cannot say how likely results are, by the reason that its training gave.
+RELEVANCE_LACKS = {
+    "base": _("None: the parent has none. Models that start from open-2 or open-1 have it."),
+    "encoders": _("None: this model reads texts with another encoder than its parent."),
+    "few": _("None: too few pairs were left to test by. With more pairs it can be estimated."),
+    "": _("None: this model was trained by an earlier release. Fine-tune again to have it."),
+}
+
+ORDERED_BY_SIMILARITY = _(
+    "While this model answers, results are ordered by similarity, without saying how likely they are or that nothing "
+    "fits."
+)
+
+#: What stays the same while a model answers, by the kind of query for which it does not ("" for none).
+RELEVANCE_KEPT = {
+    "": _(
+        "While it answers, searches say how likely results are and when nothing fits, as estimated from what the "
+        "parent says."
+    ),
+    "image": _(
+        "While it answers, searches by words say how likely results are and when nothing fits, as estimated from what "
+        "the parent says. Results of searches by a picture are ordered by similarity."
+    ),
+    "text": _(
+        "While it answers, searches by a picture say how likely results are and when nothing fits, as estimated from "
+        "what the parent says. Results of searches by words are ordered by similarity."
+    ),
+}
+
 STAGE_CHOICES = (
     (
         "adapt",
@@ -86,8 +117,8 @@ METHOD_CHOICES = (
         "lora",
         _("LoRA"),
         _(
-            "Small low-rank matrices inside the text encoder learn as well. Far slower on a CPU, since every caption "
-            "is read anew in each epoch; for words that the encoder does not know."
+            "Small low-rank matrices inside the text encoder are trained, too. Far slower on a CPU, "
+            "as every caption is encoded again in each epoch; for words the encoder does not know."
         ),
     ),
 )

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from console.learning.labels import SPACES
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from console.charts import PRIMARY, Run, line_charts_of, line_rows_of
+from console.learning.labels import (
+    ORDERED_BY_SIMILARITY,
+    RELEVANCE_KEPT,
+    RELEVANCE_LACKS,
+    RELEVANCE_SAME,
+    SPACES,
+)
 from console.paging import parse_id
 from tenants.jobs.models import Job
 from tenants.learning import selectors
@@ -20,6 +30,9 @@ TEXT_TO_IMAGE = "text>image"
 R1 = "r1"
 
 PARENT = "parent"
+
+#: R@k by how many results it looks at.
+RECALLS = {"r1": 1, "r5": 5, "r10": 10}
 
 # Beside the figures of each space, and counts.
 _DIFFERENCES = "differences"
@@ -82,6 +95,11 @@ class FigureTable:
     queries: int
     rows: list[FigureRow]
 
+    @property
+    def recalls(self) -> list[str]:
+        """Those that say something: among as many as there are, everything is found."""
+        return [name for name in RECALLS if says_something(name, self.pool)]
+
 
 @dataclass(frozen=True)
 class ModelLine:
@@ -114,7 +132,7 @@ def tests_of(metrics: Any) -> dict[str, Mapping[str, Any]]:
 def headline_of(metrics: Any) -> Headline | None:
     test = next(iter(tests_of(metrics).values()), None)
     figures = test["model"].get(TEXT_TO_IMAGE) if test else None
-    if test is None or not figures:
+    if test is None or not figures or not says_something(R1, figures.get("pool")):
         return None
     gains = {name: gain for name in _compared_spaces(test) if (gain := _gain(test, name, TEXT_TO_IMAGE))}
     # The best of the traditional methods is the one that leaves the least to be gained.
@@ -129,6 +147,11 @@ def tables_of(metrics: Any) -> list[FigureTable]:
         for name, test in tests_of(metrics).items()
         for way, figures in sorted(test["model"].items(), reverse=True)
     ]
+
+
+def says_something(figure: str, pool: float | None) -> bool:
+    """Whether a figure can be missed in a pool of so many; of an unknown size (0 or None) it can."""
+    return not pool or RECALLS.get(figure, 0) < pool
 
 
 def _rows(test: Mapping[str, Any], way: str) -> list[FigureRow]:
@@ -176,10 +199,72 @@ def _interval(figures: Mapping[str, Any]) -> tuple[float, float] | None:
     return (found[0], found[1]) if found else None
 
 
+@dataclass(frozen=True)
+class RelevanceNote:
+    """What searches by a model say of how likely results are: by what it is known, and what that means for them."""
+
+    fact: str
+    notice: str
+
+
+def relevance_of(model: LearntModel) -> RelevanceNote:
+    """Of a model of the workspace's own that was trained to its end."""
+    found = model.data.get("relevance") or {}
+    state = str(found.get("state", ""))
+    if state not in ("carried", "same"):
+        reason = RELEVANCE_LACKS.get(str(found.get("reason", "")), RELEVANCE_LACKS[""])
+        return RelevanceNote(str(reason), str(ORDERED_BY_SIMILARITY))
+    fact = str(RELEVANCE_SAME)
+    if state == "carried":
+        pictures = int(found.get("pictures") or 0)
+        fact = ngettext(
+            "Estimated from the parent’s, on %(count)s picture that was not trained on",
+            "Estimated from the parent’s, on %(count)s pictures that were not trained on",
+            pictures,
+        ) % {"count": f"{pictures:,}"}
+    asked = found.get("asked") or []
+    lacking = next((one for one in ("text", "image") if one not in asked), "")
+    return RelevanceNote(fact, str(RELEVANCE_KEPT[lacking]))
+
+
 def quality_of(quality: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """The reports on the data before training, by phase, in their order."""
     found = quality.items() if isinstance(quality, Mapping) else ()
     return [(phase, one) for phase, one in found if isinstance(one, Mapping) and "splits" in one]
+
+
+# --- Curves ----------------------------------------------------------------------------------------------
+
+MOST_SMOOTHING = 95
+
+
+def curves_of(models: Sequence[LearntModel], smooth: str = "") -> dict[str, Any]:
+    """Charts and table of trainings, the first one's in front; `smooth` as typed, from 0 to MOST_SMOOTHING."""
+    given = (
+        min(int(smooth), MOST_SMOOTHING) if smooth.isascii() and smooth.isdigit() and len(smooth) < 4 else 0
+    )
+    runs = [Run(model.name, model.curves) for model in models if model.curves]
+    head, rows = line_rows_of(runs)
+    return {
+        "runs": runs,
+        "charts": line_charts_of(runs, given / 100),
+        "head": head,
+        "rows": rows,
+        "smooth": given,
+        "most_smoothing": MOST_SMOOTHING,
+        "solved": _solved(models[0]) if len(runs) == 1 else [],
+    }
+
+
+def _solved(model: LearntModel) -> list[tuple[str, str]]:
+    """What was found on the pairs kept aside by a model that took no epochs; nothing while there may be more."""
+    if len(model.curves) != 1 or model.state == LearntModel.State.DRAFT:
+        return []
+    found = model.curves[0].get("validation") or {}
+    named = ((PRIMARY.label, found.get("primary")), (_("The same before the fine-tune"), found.get("base")))
+    return [
+        (str(label), PRIMARY.text(100 * value)) for label, one in named if (value := _number(one)) is not None
+    ]
 
 
 # --- Lines of the list -----------------------------------------------------------------------------------
@@ -319,7 +404,11 @@ def comparison_rows(metrics: Sequence[Any]) -> list[ComparisonRow]:
 
 
 def _comparison_row(known: Sequence[Mapping[str, Any]], test: str, way: str, figure: str) -> ComparisonRow:
-    values = [_number(found.get(test, {}).get("model", {}).get(way, {}).get(figure)) for found in known]
+    judged = [found.get(test, {}).get("model", {}).get(way, {}) for found in known]
+    values = [
+        _number(one.get(figure)) if says_something(figure, _number(one.get("pool"))) else None
+        for one in judged
+    ]
     there = [value for value in values if value is not None]
     top = (min(there) if figure in FALLING else max(there)) if len(there) > 1 else None
     return ComparisonRow(

@@ -8,22 +8,25 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from console import charts
 from console.access import Request, actor_of, needs, page
+from console.charts import MAX_RUNS
 from console.forms import ConfirmForm
-from console.learning.forms import FinetuneForm, GoldenForm, PromoteForm
+from console.learning.forms import FinetuneForm, GoldenForm, PromoteForm, source_of
 from console.learning.labels import FIGURE_MEANS, METHOD_CHOICES, STAGE_CHOICES
 from console.learning.presenters import (
     builtin_model_lines,
     comparison_of,
+    curves_of,
     headline_of,
     name_of,
     names_of_spaces,
     own_model_lines,
     quality_of,
+    relevance_of,
     state_of,
     tables_of,
 )
@@ -31,13 +34,12 @@ from console.paging import page_of, parse_id
 from console.presenters import AssetCard, actor_names, asset_card
 from tenants.accounts.permissions import READ, TRAIN
 from tenants.datasets import selectors as datasets
-from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.models import Asset, Dataset, DatasetVersion
 from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, NotReady, ServiceError
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.jobs.timing import timing_of
-from tenants.learning import golden, pairs, promotions, selectors, services
+from tenants.learning import golden, pairs, promotions, selectors, services, training_progress
 from tenants.learning.builtin import builtin_spaces
 from tenants.learning.models import GoldenQuery, LearntModel, Promotion
 from tenants.retrieval import Query, model_routing, search
@@ -52,8 +54,8 @@ CANCELLED = {
 }
 
 FAREWELLS = {
-    "training": gettext_lazy("The training stops at its next step."),
-    "promotion": gettext_lazy("The promotion stops at its next step; searches stay as they are."),
+    "training": gettext_lazy("Training stops at its next step."),
+    "promotion": gettext_lazy("The promotion stops at its next step; searches are unaffected."),
 }
 
 
@@ -113,6 +115,7 @@ def _model_context(request: Request, model: selectors.Named) -> dict[str, Any]:
     return {
         "model": model,
         "name": name_of(model),
+        "curves": _curves(request, model) if isinstance(model, LearntModel) else None,
         "key": selectors.public_name(model.space),
         "is_live": is_live,
         "promotion": promotion,
@@ -136,20 +139,55 @@ def _spaces(model: selectors.Named, promotion: Promotion | None, *others: str) -
 
 def _own_model_context(model: LearntModel) -> dict[str, Any]:
     training = _job(model.job_id)
-    head, rows = charts.line_rows_of(model.curves)
     return {
         "built_in": False,
         "training": training,
         "state": state_of(model, training),
-        "charts": charts.line_charts_of(model.curves),
-        "curve_head": head,
-        "curve_rows": rows,
+        "left_s": training_progress.time_left_s(model, training) if training else None,
         "headline": headline_of(model.metrics),
         "tables": tables_of(model.metrics),
         "means": FIGURE_MEANS,
         "reports": quality_of(model.data.get("quality")),
+        "relevance": relevance_of(model) if model.state != LearntModel.State.DRAFT else None,
         "warnings": model.data.get("warnings", []),
         "who": actor_names([model.created_by]).get(model.created_by, ""),
+        "versions_there": _versions_there(model),
+    }
+
+
+def _versions_there(model: LearntModel) -> set[str]:
+    """Ids of the versions that it learnt from and that were not deleted since."""
+    named = [one["version"]["id"] for one in model.data.get("datasets", []) if "version" in one]
+    rows = DatasetVersion.objects.filter(pk__in=named, dataset__deleted_at=None)
+    return {str(pk) for pk in rows.values_list("pk", flat=True)} if named else set()
+
+
+#: Runs that can be chosen to be drawn in the same charts: the newest.
+MAX_OFFERED = 20
+
+
+def _curves(request: Request, model: LearntModel) -> dict[str, Any]:
+    """The charts, with the runs of `?with=` beside this one. In the tenant's scope."""
+    asked = list(dict.fromkeys(request.GET.getlist("with")))
+    alike = selectors.list_runs(stage=model.stage, method=model.method).exclude(pk=model.pk)
+    wanted = [found for one in asked[: MAX_RUNS - 1] if (found := parse_id(one))]
+    beside = alike.in_bulk(wanted)
+    others = list(alike.only("id", "name")[:MAX_OFFERED])
+    problems = []
+    if len(asked) >= MAX_RUNS:
+        problems.append(_("At most three runs are drawn beside this one."))
+    if len(beside) < len(asked[: MAX_RUNS - 1]):
+        problems.append(
+            _("A run that was asked for is gone, or was not trained by the same stage and method.")
+        )
+    return {
+        **curves_of(
+            [model, *(beside[one] for one in wanted if one in beside)], request.GET.get("smooth", "")
+        ),
+        "address": reverse("console:model", args=[model.id]),
+        "others": [{"id": str(one.id), "name": one.name} for one in others],
+        "chosen": [str(one) for one in beside],
+        "problems": problems,
     }
 
 
@@ -184,9 +222,7 @@ def promote(request: Request, model_id: str) -> HttpResponse:
         messages.error(request, error.detail)
         return redirect("console:model", model_id=model_id)
     switched = row.state == Promotion.State.SWITCHED
-    messages.success(
-        request, _("It answers searches from now on.") if switched else _("The promotion has begun.")
-    )
+    messages.success(request, _("It now answers searches.") if switched else _("The promotion has started."))
     return redirect("console:model", model_id=model_id)
 
 
@@ -198,9 +234,9 @@ def roll_back(request: Request, model_id: str) -> HttpResponse:
     try:
         with request.workspace.open():
             now = promotions.roll_back(model=model, actor=actor_of(request).label)
-        name = name_of(now) if now else _("The model before")
+        name = name_of(now) if now else _("The previous model")
         back = _("Rolled back: %(name)s answers searches again.") % {"name": name}
-        said = back if was_live else _("The promotion was given up.")
+        said = back if was_live else _("The promotion was abandoned.")
         messages.success(request, said)
     except ServiceError as error:
         # Nothing to go back to reads the same, whatever its status.
@@ -215,7 +251,7 @@ def cancel(request: Request, model_id: str) -> HttpResponse:
         with request.workspace.open():
             sheet = _model_context(request, selectors.find_model(model_id))
             if sheet["running"] is None:
-                raise Conflict(_("Nothing goes on that could be cancelled."))
+                raise Conflict(_("There is nothing to cancel."))
             job = jobs.cancel(job_id=sheet["running"].id)
         what = "training" if job.kind == services.JOB else "promotion"
         messages.success(request, (CANCELLED if job.finished else FAREWELLS)[what])
@@ -274,16 +310,23 @@ def compare(request: Request) -> HttpResponse:
             promotions = {model.space: selectors.newest_promotion(model) for model in models}
         context |= comparison_of(models, promotions)
         own = [model for model in models if isinstance(model, LearntModel)]
+        context["curves"] = {
+            **curves_of([one for one in own if one.curves], request.GET.get("smooth", "")),
+            "address": reverse("console:models-compare"),
+            "kept": wanted,
+        }
         context["tests_differ"] = len({_tested_on(model) for model in own}) > 1
     return page(request, "model_comparison.html", context)
 
 
 def _tested_on(model: LearntModel) -> str:
-    return ",".join(sorted(one["id"] for one in model.data.get("datasets", [])))
+    """What figures were judged on: of the same dataset two versions hold different pairs."""
+    read = model.data.get("datasets", [])
+    return ",".join(sorted(one["id"] + one.get("version", {}).get("digest", "") for one in read))
 
 
 # In the lists; older ones can be named through the API.
-MAX_DATASETS, MAX_BASES = 200, 100
+MAX_DATASETS, MAX_BASES, MAX_VERSIONS = 200, 100, 200
 
 #: Below, a training is refused or cannot be judged: a fifth is held out, and 16 have to be left to learn from.
 FEW, ENOUGH = 20, 50
@@ -312,9 +355,21 @@ def _finetune_choices() -> dict[str, Any]:
     return {
         # Those with most to learn from stand first.
         "datasets": sorted(counted, key=lambda pair: -pair[1]),
+        "versions": _versions_of(found),
         "bases": _bases(live),
         "keys": sorted({key for one in found for key in one.metadata_schema}),
     }
+
+
+def _versions_of(found: list[Dataset]) -> dict[uuid.UUID, list[DatasetVersion]]:
+    """The newest versions that are made, by dataset."""
+    rows = DatasetVersion.objects.filter(
+        state=DatasetVersion.State.READY, dataset_id__in=[d.pk for d in found]
+    )
+    versions: dict[uuid.UUID, list[DatasetVersion]] = {}
+    for row in rows.order_by("-id")[:MAX_VERSIONS]:
+        versions.setdefault(row.dataset_id, []).append(row)
+    return versions
 
 
 def _bases(live: str) -> list[tuple[str, str]]:
@@ -323,7 +378,7 @@ def _bases(live: str) -> list[tuple[str, str]]:
     return [
         ("", _("What answers searches now: %(model)s") % {"model": serving}),
         *(
-            (one.slug, _("%(model)s (built in)") % {"model": one.slug})
+            (one.slug, _("%(name)s (built in)") % {"name": one.slug})
             for one in builtin_spaces()
             if one.tunes and not one.missing_weights
         ),
@@ -332,12 +387,30 @@ def _bases(live: str) -> list[tuple[str, str]]:
 
 
 def _initial(request: Request) -> dict[str, Any]:
-    return {name: request.GET[name] for name in ("dataset", "base") if name in request.GET}
+    asked = {name: request.GET[name] for name in ("dataset", "base") if name in request.GET}
+    if "dataset" in asked and request.GET.get("version"):
+        asked["dataset"] = f"{asked['dataset']}/{request.GET['version']}"
+    return asked
 
 
 def _form(known: dict[str, Any], *args: Any, **kwargs: Any) -> FinetuneForm:
     labels = [(str(one.id), f"{one.name} ({_pairs(count)})") for one, count in known["datasets"]]
-    return FinetuneForm(labels, known["bases"], *args, **kwargs)
+    sources = []
+    for (one, _count), label in zip(known["datasets"], labels, strict=True):
+        sources.append(label)
+        sources += [
+            (f"{one.id}/{row.id}", _version_label(one, row)) for row in known["versions"].get(one.pk, ())
+        ]
+    return FinetuneForm(sources, labels, known["bases"], *args, **kwargs)
+
+
+def _version_label(dataset: Dataset, row: DatasetVersion) -> str:
+    words = ngettext(
+        "%(dataset)s, version %(name)s (%(count)s asset)",
+        "%(dataset)s, version %(name)s (%(count)s assets)",
+        row.asset_count - row.gone,
+    )
+    return words % {"dataset": dataset.name, "name": row.name, "count": f"{row.asset_count - row.gone:,}"}
 
 
 def _pairs(count: int) -> str:
@@ -364,7 +437,8 @@ def _show_finetune(
 def _estimate(request: Request, known: dict[str, Any], form: FinetuneForm) -> dict[str, Any]:
     """What is known before anything ran, of the datasets that are chosen so far; nothing without one."""
     counts = {str(one.id): (one, count) for one, count in known["datasets"]}
-    chosen = counts.get(str(form["dataset"].value() or ""))
+    dataset_id, version_id = source_of(str(form["dataset"].value() or ""))
+    chosen = counts.get(str(dataset_id))
     if chosen is None:
         return {"estimate": None, "few": FEW, "enough": ENOUGH}
     dataset, count = chosen
@@ -373,8 +447,16 @@ def _estimate(request: Request, known: dict[str, Any], form: FinetuneForm) -> di
     beside: list[Dataset] = [general[0]] if general and is_full else []
     wanted = services.Settings(epochs=_epochs(form))
     with request.workspace.open():
-        estimate = services.estimate(dataset, beside, wanted)
+        version = _version(dataset, version_id)
+        if version:
+            count = pairs.counts([dataset.id], version=version.id)[dataset.id]
+        estimate = services.estimate(dataset, beside, wanted, version)
     return {"estimate": estimate, "count": count, "chosen": dataset, "few": FEW, "enough": ENOUGH}
+
+
+def _version(dataset: Dataset, version_id: uuid.UUID | None) -> DatasetVersion | None:
+    """That of this dataset; of another one, or of one that is gone, the form says so when it is sent."""
+    return DatasetVersion.objects.filter(pk=version_id, dataset=dataset).first() if version_id else None
 
 
 def _epochs(form: FinetuneForm) -> int:
@@ -392,6 +474,7 @@ def _start(request: Request, known: dict[str, Any]) -> HttpResponse:
         with request.workspace.open():
             model, _job = services.start_finetune(
                 dataset_id=given["dataset"],
+                version_id=form.version,
                 base=given["base"],
                 stage=given["stage"],
                 method=given["method"],

@@ -169,7 +169,7 @@ def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         policy = policy_selectors.get_policy(policy_id)
         around = installed.installed_environment()
     if request.method != "POST":
-        return _editor(request, policy, DocumentForm(initial={"document": _start(request, policy)}))
+        return show_document(request, policy, start_document(request, policy))
     if "try" in request.POST:
         return _try_on_audit(request, policy)
     form = DocumentForm(request.POST)
@@ -195,13 +195,17 @@ def _save(
     except Invalid as error:
         form.add_error("document", error.detail)
         return _editor(request, policy, form, report=report, status=422)
-    said = (
-        _("Saved as version {number}. It is not in force yet.")
-        if is_new
-        else _("Nothing is new: this is version {number}.")
-    )
-    messages.success(request, said.format(number=version.number))
+    messages.success(request, saved_message(version.number, is_new))
     return redirect_to_version(policy.id, version.number)
+
+
+def saved_message(number: int, is_new: bool) -> str:
+    said = (
+        _("Saved as version {number}. It is not active yet.")
+        if is_new
+        else _("Nothing changed: this is version {number}.")
+    )
+    return said.format(number=number)
 
 
 def redirect_to_version(policy_id: uuid.UUID, number: int) -> HttpResponse:
@@ -210,7 +214,17 @@ def redirect_to_version(policy_id: uuid.UUID, number: int) -> HttpResponse:
     return response
 
 
-def _start(request: Request, policy: Policy) -> str:
+def show_document(request: Request, policy: Policy, text: str, hint: str = "") -> HttpResponse:
+    """The editor with this text, not checked yet. `hint`: why it is shown here and not by form."""
+    return _editor(request, policy, DocumentForm(initial={"document": text}), hint=hint)
+
+
+def show_refused(request: Request, policy: Policy, form: DocumentForm) -> HttpResponse:
+    return _editor(request, policy, form, status=422)
+
+
+def start_document(request: Request, policy: Policy) -> str:
+    """The requested version as a person would write it, as JSON text."""
     with request.workspace.open():
         version = requested_version(
             list(policy_selectors.list_versions(policy)), request.GET.get("version", "")
@@ -334,7 +348,7 @@ def _try_on_audit(request: Request, policy: Policy) -> HttpResponse:
     if form.is_valid():
         report = static_checks.check_policy(form.cleaned_data["document"])
         if report.errors:
-            refusal = _("The document has errors; nothing can be tried before they are mended.")
+            refusal = _("The document has errors. Fix them to try it.")
         else:
             try:
                 with request.workspace.open():

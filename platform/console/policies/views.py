@@ -19,8 +19,10 @@ from django.utils.translation import gettext_lazy
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm, style
 from console.policies.editor import as_authored, requested_version
+from console.policies.rules import dataset_names
+from console.policies.rules_form import condition_words
 from console.presenters import actor_names
-from tenants.accounts.permissions import ADMIN, MODERATE
+from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, Invalid, NotFound
@@ -46,7 +48,7 @@ class PolicyForm(StyledForm):
         widget=forms.Textarea(attrs={"rows": 2}),
     )
     # Whether there is one of that name is for the service to say.
-    starter = forms.CharField(required=False, label=gettext_lazy("Begin with"), widget=forms.Select)
+    starter = forms.CharField(required=False, label=gettext_lazy("Starting point"), widget=forms.Select)
 
     def __init__(self, starters: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,7 +59,7 @@ class PolicyForm(StyledForm):
 
 class ActivateForm(StyledForm):
     MODES = (
-        ("shadow", gettext_lazy("Shadow: decides, changes nothing")),
+        ("shadow", gettext_lazy("Shadow: decide without changing anything")),
         ("enforce", gettext_lazy("Enforce")),
         ("off", gettext_lazy("Off")),
     )
@@ -68,7 +70,7 @@ class ActivateForm(StyledForm):
         min_value=1,
         max_value=100,
         initial=100,
-        label=gettext_lazy("For how many of 100 items"),
+        label=gettext_lazy("Percentage of items"),
     )
 
     # The number of the newest change when the person was told what this one would do.
@@ -136,10 +138,10 @@ def create(request: Request) -> HttpResponse:
 
 @needs(MODERATE)
 def show(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    return _show(request, policy_id, {}, 200)
+    return show_policy(request, policy_id, {}, 200)
 
 
-def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
+def show_policy(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         policy = policy_selectors.get_policy(policy_id)
         versions = list(policy_selectors.list_versions(policy))
@@ -152,6 +154,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "versions": versions,
             "version": version,
             "document": as_authored(version.document),
+            "in_words": _in_words(version.document),
             "state": state,
             "other": _other_in_force(policy, now, named),
             "past": past,
@@ -164,11 +167,10 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
     return page(request, "policy.html", {**context, **forms}, status=status)
 
 
-def _as_it_is(number: int, state: shapes.PolicyState) -> dict[str, Any]:
-    """What holds for this version; for one that is not in force shadow, which changes nothing, is the next step."""
-    if state.version == number:
-        return {"version": number, "mode": "enforce", "percent": round((state.ratio or 1.0) * 100)}
-    return {"version": number, "mode": "shadow", "percent": 100}
+def _in_words(document: Mapping[str, Any]) -> dict[str, str]:
+    """What the rules look for, by their ids."""
+    datasets = dataset_names()
+    return {rule["id"]: condition_words(rule["when"], datasets) for rule in document.get("rules", ())}
 
 
 def _other_in_force(policy: Policy, now: dict[uuid.UUID, Any], named: dict[uuid.UUID, Any]) -> Policy | None:
@@ -235,93 +237,7 @@ def _samples(samples: Sequence[shapes.ShadowSample]) -> list[SampleLine]:
     ]
 
 
-# --- In force --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a person is asked before other versions decide, or about another share of the items."""
-
-    change: policies.Change
-    # What the versions that decide now did in the last days.
-    held: policy_selectors.Held
-    # What the version that would decide would have done, where it ran in shadow.
-    would_hold: policy_selectors.Held | None
-
-    @classmethod
-    def about(cls, change: policies.Change) -> Question:
-        now = {one.version.pk for one in change.before}
-        new = next((one.version.pk for one in change.after if one.version.pk not in now), None)
-        return cls(
-            change, policy_selectors.held_by(now), policy_selectors.would_have_held(new) if new else None
-        )
-
-
-@needs(ADMIN, methods=("POST",))
-def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    """At once, or asked about where something else would be enforced."""
-    with request.workspace.open():
-        policy_selectors.get_policy(policy_id)
-    form = ActivateForm(request.POST)
-    if not form.is_valid():
-        return _show(request, policy_id, {"activate_form": form}, 422)
-    given = form.cleaned_data
-    change = partial(
-        policies.activate,
-        policy_id=policy_id,
-        number=given["version"],
-        mode=given["mode"],
-        ratio=form.ratio,
-        actor=actor_of(request).label,
-    )
-    try:
-        with request.workspace.open():
-            planned = policies.change_if_told(change, given["told"])
-    except (Invalid, Conflict) as error:
-        form.add_error(None, error.detail)
-        return _show(request, policy_id, {"activate_form": form}, 422)
-    if planned is not None:
-        return _ask(request, policy_id, planned, "console:policy-activate", activate_form=form)
-    messages.success(request, _activation_message(given["version"], given["mode"], form.ratio))
-    return redirect("console:policy", policy_id=policy_id)
-
-
-def _ask(
-    request: Request, policy_id: uuid.UUID, planned: policies.Change, action: str, **forms: ActivateForm
-) -> HttpResponse:
-    with request.workspace.open():
-        question = Question.about(planned)
-    asked = {"question": question, "question_address": reverse(action, args=[policy_id])}
-    return _show(request, policy_id, {**forms, **asked, "days": policy_selectors.COUNTED_DAYS}, 200)
-
-
-def _activation_message(number: int, mode: str, ratio: float) -> str:
-    if mode == "off":
-        said = _("Version {number} is out of force.")
-    elif mode == "shadow":
-        said = _("Version {number} runs in shadow: it decides and changes nothing.")
-    elif ratio == 1:
-        said = _("Version {number} decides about every item from now on.")
-    else:
-        said = _("Version {number} decides about {share} of 100 items from now on.")
-    return said.format(number=number, share=f"{ratio * 100:.0f}")
-
-
-@needs(ADMIN, methods=("POST",))
-def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    told = request.POST.get("told", "")
-    change = partial(policies.roll_back, policy_id=policy_id, actor=actor_of(request).label)
-    try:
-        with request.workspace.open():
-            policy_selectors.get_policy(policy_id)
-            planned = policies.change_if_told(change, int(told) if _is_number(told) else None)
-    except Conflict as error:
-        messages.error(request, error.detail)
-        return redirect("console:policy", policy_id=policy_id)
-    if planned is not None:
-        return _ask(request, policy_id, planned, "console:policy-roll-back")
-    messages.success(request, _("Rolled back: what was in force before is in force again."))
-    return redirect("console:policy", policy_id=policy_id)
+# --- On the history --------------------------------------------------------------------------------------
 
 
 DECISIONS = ("allow", "label", "review", "block")
@@ -353,7 +269,7 @@ def show_backtest(request: Request, backtest_id: uuid.UUID) -> HttpResponse:
         rows = Backtest.objects.select_related("version", "version__policy")
         row = rows.filter(pk=backtest_id).first()
         if row is None:
-            raise NotFound(_("There is no such backtest."))
+            raise NotFound(_("This backtest does not exist."))
         job = Job.objects.filter(pk=row.job_id).first()
     result = backtests.BacktestCounter.of(row.state).result(row.version.number)
     context = {

@@ -49,6 +49,14 @@ OPERATORS = (
     ("exists", gettext_lazy("is present")),
 )
 
+# What results are in order by; "" is their relevance.
+SORTS = (
+    ("", gettext_lazy("By relevance")),
+    ("newest", gettext_lazy("Newest first")),
+    ("oldest", gettext_lazy("Oldest first")),
+    ("name", gettext_lazy("By name")),
+)
+
 Schema = dict[str, str]
 
 Files = MultiValueDict[str, UploadedFile]
@@ -61,15 +69,16 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
     """The query that a person asked for, with what they chose in earlier results. Raises Invalid, NotFound."""
     if cursor := form.get("cursor", ""):
         return Query(cursor=cursor, top_k=PAGE)
-    datasets = [_id(value, _("There is no such dataset.")) for value in form.getlist("dataset")]
-    picture = form.get("image_asset", "")
+    datasets = [_id(value, _("This dataset does not exist.")) for value in form.getlist("dataset")]
+    picture, uploaded, kept = form.get("image_asset", ""), _path(files, "image"), form.get("file", "")
     query = Query(
         text=form.get("text", "").strip(),
         like=refined.like,
         unlike=refined.unlike,
         unlike_text=form.get("unlike_text", "").strip(),
-        image=_path(files, "image"),
-        image_asset=_id(picture, _("There is no such picture.")) if picture else None,
+        image=uploaded,
+        image_file=_id(kept, _("This picture does not exist.")) if kept and not uploaded else None,
+        image_asset=_id(picture, _("This picture does not exist.")) if picture else None,
         audio=_path(files, "audio"),
         datasets=datasets or None,
         modalities=_modalities(form.getlist("modality")),
@@ -82,6 +91,10 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
         facets=list(dict.fromkeys([*refined.keys, *schema]))[:MAX_KEYS],
         task=form.get("task", "") or TASK,
         explain=True,
+        # With 0 nothing is left out or left uncounted.
+        min_relevance=0.0 if shows_weak(form) else None,
+        worth_showing=not shows_weak(form),
+        sort=read_sort(form),
     )
     _check(query)
     # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
@@ -90,17 +103,28 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
     return query
 
 
+def shows_weak(form: QueryDict) -> bool:
+    """Whether matches are wanted that are hardly likely to be right."""
+    return form.get(WEAK) == "on"
+
+
+def read_sort(form: QueryDict) -> str:
+    """The order that is asked for; "" for that of relevance."""
+    wanted = form.get("sort", "")
+    return wanted if wanted in dict(SORTS) else ""
+
+
 def is_asked(form: QueryDict, files: Files, refined: Refinements) -> bool:
     """Whether there is anything to look for."""
     words = form.get("text", "").strip() or form.get("cursor")
-    return bool(
-        words or form.get("image_asset") or refined.like or _path(files, "image") or _path(files, "audio")
-    )
+    picture = form.get("image_asset") or form.get("file")
+    return bool(words or picture or refined.like or _path(files, "image") or _path(files, "audio"))
 
 
 def _check(query: Query) -> None:
-    if not (query.text or query.image or query.image_asset or query.audio or query.like):
-        raise Invalid(_("Type what you look for, add a picture, or speak."), pointer="/text")
+    picture = query.image or query.image_file or query.image_asset
+    if not (query.text or picture or query.audio or query.like):
+        raise Invalid(_("Type what you are looking for, add a picture, or speak."), pointer="/text")
     if max(len(query.text), len(query.unlike_text)) > MAX_TEXT:
         raise Invalid(_("A query has at most %(n)s characters.") % {"n": MAX_TEXT}, pointer="/text")
     if len(query.conditions) > filters.MAX_CONDITIONS:
@@ -122,7 +146,7 @@ def _id(value: str, missing: str) -> uuid.UUID:
 
 def _modalities(chosen: list[str]) -> list[str] | None:
     if unknown := set(chosen) - set(Asset.Modality.values):
-        raise Invalid(_("There is no modality %(name)r.") % {"name": min(unknown)}, pointer="/modality")
+        raise Invalid(_("Unknown modality %(name)r.") % {"name": min(unknown)}, pointer="/modality")
     return chosen or None
 
 
@@ -140,7 +164,11 @@ def read_weights(form: QueryDict) -> dict[str, int]:
 
 def _weights(query: Query, form: QueryDict) -> dict[str, float]:
     """The sliders of the parts that there are, where there are several."""
-    there = {"text": query.text, "image": query.image or query.image_asset, "like": query.like}
+    there = {
+        "text": query.text,
+        "image": query.image or query.image_file or query.image_asset,
+        "like": query.like,
+    }
     given = {part: value / 100 for part, value in read_weights(form).items() if there[part]}
     return given if len(given) > 1 else {}
 
@@ -221,6 +249,9 @@ SHORT = {"text": "q", "image_asset": "asset"}
 
 UNFOLDED = "off"
 
+# The field, in form and address, that asks for what is hardly likely, too.
+WEAK = "weak"
+
 # Servers and chats cut what is longer.
 MAX_ADDRESS = 4_000
 
@@ -246,6 +277,7 @@ def address_of(form: QueryDict, refined: Refinements, text: str) -> str:
 def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[str, str]]:
     yield from _present_fields("q", [text])
     yield from _present_fields("asset", [form.get("image_asset", "")])
+    yield from _present_fields("file", [form.get("file", "")])
     if weights := read_weights(form):
         yield WEIGH, "on"
         yield from ((f"weight_{part}", str(value)) for part, value in weights.items())
@@ -264,6 +296,9 @@ def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[s
         yield "hybrid", "on"
     if form.get("group") != FOLD:
         yield "group", UNFOLDED
+    if shows_weak(form):
+        yield WEAK, "on"
+    yield from _present_fields("sort", [read_sort(form)])
 
 
 def _present_fields(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:

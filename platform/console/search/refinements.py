@@ -45,7 +45,17 @@ class Refinements:
         return [one for given in self.filters() for one in retrieval_filters.parse(given, "/only")]
 
     def filters(self) -> list[dict[str, dict[str, object]]]:
-        return [json.loads(text) for text in self.only]
+        """Several values of a key find what has one of them."""
+        values: dict[str, list[object]] = {}
+        others = []
+        for text in self.only:
+            [(key, given)] = json.loads(text).items()
+            if given.keys() == {"eq"}:
+                values.setdefault(key, []).append(given["eq"])
+            else:
+                others.append({key: given})
+        chosen = [{key: {"eq": some[0]} if len(some) == 1 else {"in": some}} for key, some in values.items()]
+        return [*chosen, *others]
 
     @property
     def keys(self) -> list[str]:
@@ -72,6 +82,7 @@ def read_refinements(form: QueryDict) -> Refinements:
     if toggled := form.get("toggle", ""):
         pressed = _canonical(toggled)
         only = {text: None for text in [*only, pressed] if pressed not in only or text != pressed}
+        only = {text: None for text in only if text == pressed or not _takes_the_place(pressed, text)}
     if len(only) > MAX_ONLY:
         raise Invalid(_("At most %(n)s values can be chosen at once.") % {"n": MAX_ONLY}, pointer="/only")
     return Refinements(like, unlike, list(only), _generated(form, dropped))
@@ -87,10 +98,16 @@ def _generated(form: QueryDict, dropped: str) -> Generated:
             raise Invalid(_("This is no choice that the results offer."), pointer="/generated")
 
 
+def _takes_the_place(pressed: str, text: str) -> bool:
+    """Whether what was pressed is another range of the same key: nothing lies in two of them."""
+    [(key, given)], [(other, before)] = json.loads(pressed).items(), json.loads(text).items()
+    return bool(key == other and "eq" not in given and "eq" not in before)
+
+
 def _assets(values: Iterable[str], without: Collection[str]) -> list[uuid.UUID]:
     found = [parse_id(value) for value in dict.fromkeys(values) if value and value not in without]
     if None in found:
-        raise NotFound(_("There is no such example."))
+        raise NotFound(_("This example does not exist."))
     if len(found) > MAX_ASSETS:
         raise Invalid(_("At most %(n)s examples can be given.") % {"n": MAX_ASSETS}, pointer="/like")
     return [one for one in found if one is not None]
@@ -152,18 +169,17 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
     """`assets` by id; what is gone has no picture and no words."""
     named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
     chips = [Chip(name, str(one), _asset_label(assets.get(one)), assets.get(one)) for name, one in named]
-    chips += [Chip("only", text, _filter_label(text, labels)) for text in refined.only]
-    words = {"include": _("With AI-generated"), "only": _("Only AI-generated")}
-    return chips + [Chip("generated", one, words[one]) for one in [refined.generated] if one]
+    return chips + [Chip("only", text, label_of_filter(text, labels)) for text in refined.only]
 
 
 def _asset_label(asset: Asset | None) -> str:
     if asset is None:
-        return _("an asset that is gone")
+        return _("a deleted asset")
     return asset_name(asset, otherwise=asset.get_modality_display().lower())
 
 
-def _filter_label(text: str, labels: dict[str, str]) -> str:
+def label_of_filter(text: str, labels: dict[str, str]) -> str:
+    """A filter of one key, as canonical JSON, in words."""
     [(key, given)] = json.loads(text).items()
     return f"{labels.get(key, key)}: {label_of(given.get('eq', given))}"
 
@@ -199,10 +215,24 @@ def label_of(value: object) -> str:
     """A value, or the conditions of a range, in words."""
     if isinstance(value, dict):
         ends = [_format_bound(value[operator]) for operator in ("gte", "lt", "lte") if operator in value]
-        return " – ".join(dict.fromkeys(ends))
+        others = [_condition(operator, one) for operator, one in value.items() if operator not in ENDS]
+        return ", ".join(filter(None, (" – ".join(dict.fromkeys(ends)), *others)))
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return str(value) if isinstance(value, str) else _format_bound(value)
+
+
+ENDS = ("gte", "lt", "lte")
+
+
+def _condition(operator: str, given: Any) -> str:
+    """A condition that the results themselves never offer."""
+    if operator == "exists":
+        return _("is present") if given else _("is missing")
+    if operator == "in":
+        return ", ".join(label_of(one) for one in given)
+    words = label_of(given)
+    return f"> {words}" if operator == "gt" else _("not %(value)s") % {"value": words}
 
 
 def _format_bound(value: Any) -> str:

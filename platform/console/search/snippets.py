@@ -33,23 +33,17 @@ class Snippets:
     with_file: bool
 
 
-def snippets_of(*, url: str, query: Query, words: str, filters: Iterable[Filter]) -> Snippets | None:
-    """`words` as they were understood, also what was spoken. None where the API cannot say the same.
-
-    `filters` are joined by AND; the API takes one, in which an operator stands once for each key.
-    """
-    merged = merge(filters)
-    if merged is None:
-        return None
-    body = body_of(query, words, merged)
-    with_file = query.image is not None
+def snippets_of(*, url: str, body: dict[str, Any], with_file: bool) -> Snippets:
+    """`body` as `body_of` makes it."""
     return Snippets(
         _curl_form(url, body) if with_file else _curl(url, body), _python(url, body, with_file), with_file
     )
 
 
 def merge(filters: Iterable[Filter]) -> Filter | None:
-    """One filter that asks for all of them; None where two of them differ in the value of the same operator."""
+    """One filter that asks for all of them, which are joined by AND; None where two of them differ in the value of the
+    same operator: in that of the API an operator stands once for each key.
+    """
     merged: Filter = {}
     for one in filters:
         for key, given in one.items():
@@ -60,12 +54,14 @@ def merge(filters: Iterable[Filter]) -> Filter | None:
     return merged
 
 
-def body_of(query: Query, words: str, merged: Filter) -> dict[str, object]:
-    """The fields of the request, without a file and without what is as the API has it anyway."""
+def body_of(query: Query, words: str, merged: Filter) -> dict[str, Any]:
+    """The fields of the request, without a file and without what is as the API has it anyway. `words` as they were
+    understood, also what was spoken.
+    """
     unlike = {"assets": _ids(query.unlike), "text": query.unlike_text}
     body = {
         "text": words,
-        "image": {"asset": str(query.image_asset)} if query.image_asset else None,
+        "image": _image(query),
         "like": {"assets": _ids(query.like)} if query.like else None,
         "unlike": {name: value for name, value in unlike.items() if value},
         "datasets": _ids(query.datasets or ()),
@@ -77,8 +73,16 @@ def body_of(query: Query, words: str, merged: Filter) -> dict[str, object]:
         "generated": query.generated if query.generated != "exclude" else None,
         "group": "duplicates" if query.group_duplicates else None,
         "top_k": query.top_k,
+        "min_relevance": query.min_relevance,
+        "sort": query.sort,
     }
-    return {name: value for name, value in body.items() if value}
+    return {name: value for name, value in body.items() if value or (name == "min_relevance" and value == 0)}
+
+
+def _image(query: Query) -> dict[str, str] | None:
+    if query.image_file:
+        return {"file": str(query.image_file)}
+    return {"asset": str(query.image_asset)} if query.image_asset else None
 
 
 def _ids(found: Iterable[object]) -> list[str]:

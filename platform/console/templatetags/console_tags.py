@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -21,8 +22,8 @@ from django.utils.translation import gettext as _
 
 from console import labels
 from console.generations.labels import generator_message_of, reason_of
-from console.kept_sentences import translated_sentence
-from tenants.jobs.kinds import name_of
+from tenants.datasets.metadata import tags_of
+from tenants.jobs.kinds import KINDS
 from tenants.retrieval.query import Highlight
 
 register = template.Library()
@@ -41,8 +42,11 @@ _TABLES = {
     "erased": labels.ERASED,
     "modality": labels.MODALITIES,
     "resource": labels.RESOURCES,
+    "operator-request": labels.OPERATOR_REQUESTS,
+    "plan-request": labels.PLAN_REQUESTS,
     "role": labels.ROLES,
     "role-meaning": labels.ROLE_MEANINGS,
+    "scope-meaning": labels.SCOPE_MEANINGS,
     "scope": labels.SCOPES,
     "scope-meaning": labels.SCOPE_MEANINGS,
     "state": labels.STATES,
@@ -53,6 +57,26 @@ _TABLES = {
 def _sprite() -> str:
     """Its address, which stays while a process runs; a page of results has a hundred and fifty icons."""
     return static("dist/icons.svg")
+
+
+@register.simple_tag(takes_context=True)
+def shortcut(context: Mapping[str, Any], action: str) -> str:
+    """The member's key of an action, as a hint on what it does; nothing where it has none, or keys are off."""
+    workspace = context.get("workspace")
+    key = workspace.shortcuts.key_of(action) if workspace else ""
+    return format_html('<kbd class="key-hint" aria-hidden="true">{}</kbd>', key) if key else ""
+
+
+@register.simple_tag(takes_context=True)
+def keyed(context: Mapping[str, Any], action: str) -> str:
+    """The same for assistive technology, as an attribute of what it does."""
+    workspace = context.get("workspace")
+    key = workspace.shortcuts.key_of(action) if workspace else ""
+    return (
+        format_html('data-shortcut="{}" aria-keyshortcuts="{}"', action, key)
+        if key
+        else format_html('data-shortcut="{}"', action)
+    )
 
 
 @register.simple_tag
@@ -120,6 +144,17 @@ def translated(text: object) -> str:
 
 
 @register.filter
+def advice(error: Any) -> str:
+    """What to do about an asset that could not be processed."""
+    return str(labels.ADVICE.get((error or {}).get("type", ""), labels.ADVICE[""]))
+
+
+@register.filter
+def tags(asset: Any) -> list[str]:
+    return tags_of(asset.metadata)
+
+
+@register.filter
 def failure_reason(job: Any) -> str:
     """Why a job failed: of a generation by the code of its error, of any other by the text that was kept."""
     if job.kind == "generate" and job.error:
@@ -157,11 +192,15 @@ def duration(seconds: float | None) -> str:
         return ""
     if seconds < 1:
         return _("%(n)s ms") % {"n": f"{seconds * 1000:.0f}"} if seconds else _("%(n)s s") % {"n": "0"}
-    if seconds < 120:
+    if seconds < 59.95:
         return _("%(n)s s") % {"n": f"{seconds:.1f}"}
-    if seconds < 7200:
-        return _("%(n)s min") % {"n": f"{seconds / 60:.0f}"}
-    return _("%(n)s h") % {"n": f"{seconds / 3600:.1f}"}
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return _("%(m)s min %(s)s s") % {"m": minutes, "s": rest} if rest else _("%(n)s min") % {"n": minutes}
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours < 48:
+        return _("%(h)s h %(m)s min") % {"h": hours, "m": minutes} if minutes else _("%(n)s h") % {"n": hours}
+    return _("%(n)s h") % {"n": number(hours)}
 
 
 @register.filter

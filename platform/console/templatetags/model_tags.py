@@ -7,6 +7,7 @@ from typing import Any
 
 from django import template
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from console.labels import label_of
 from console.learning import labels
@@ -91,3 +92,32 @@ def roughly(seconds: object) -> str:
     if seconds < 5400:
         return _("%(n)s min") % {"n": f"{seconds / 60:.0f}"}
     return _("%(n)s h") % {"n": f"{seconds / 3600:.1f}"}
+
+
+@register.filter
+def about(seconds: float) -> str:
+    """A time that nobody knows better than to the minute, as part of a sentence."""
+    minutes = round(seconds / 60)
+    if seconds < 45:
+        return _("less than a minute")
+    if minutes < 90:
+        return ngettext("about %(n)s minute", "about %(n)s minutes", minutes) % {"n": minutes}
+    hours = round(minutes / 60)
+    return ngettext("about %(n)s hour", "about %(n)s hours", hours) % {"n": hours}
+
+
+#: With fewer queries a figure moves by points when a single one is answered otherwise.
+FEW_QUERIES = 30
+
+
+@register.filter
+def few_queries(count: object) -> str:
+    """What to bear in mind where a figure was measured on few queries; nothing where there are enough."""
+    if not isinstance(count, int) or not 0 < count < FEW_QUERIES:
+        return ""
+    words = ngettext(
+        "%(count)s query: a change of it is 100 points.",
+        "%(count)s queries: a change of one is %(points)s points.",
+        count,
+    )
+    return words % {"count": count, "points": f"{100 / count:.0f}"}

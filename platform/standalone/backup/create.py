@@ -14,17 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from standalone import datadir
-from standalone.backup import manifest, signing_keys
+from standalone.backup import keys, manifest, point_in_time, signing_keys, wal
 from standalone.backup.database import Snapshot, snapshot, view
-from standalone.backup.manifest import DUMP, FILES, MANIFEST, SECRETS, SUMS, Manifest, sha256
+from standalone.backup.encryption import Encryption, encryption_of
+from standalone.backup.manifest import DUMP, FILES, MANIFEST, SECRETS, SIGNATURE, SUMS, Manifest, sha256
+from standalone.backup.signature import Signed, message_of
 from standalone.backup.stored_files import CopyReport, StorageCopier
 from standalone.errors import StackError
 from standalone.files import read_json, write_json
 from standalone.processes import Spawner
 from tenants.accounts import metering
 from tenants.datasets.services import REMOVING_FILES
+from tenants.errors import Unavailable as ServiceUnavailable
+from tenants.moderation.record import signatures
 from tenants.valkey import Unavailable
 
 ATTEMPTS = 3
@@ -50,10 +55,18 @@ class BackupWriter:
     spawner: Spawner
     say: Say
 
+    @property
+    def keys_apart(self) -> Path | None:
+        return keys.file_of(self.env)
+
+    def __post_init__(self) -> None:
+        self.encryption = encryption_of(self.env)
+
     def make(self) -> Path:
         """The finished backup's folder. Raises StackError; then nothing is there that looks like a backup."""
         datadir.check_space(self.folder, MIN_FREE_MB)
         self._flush_usage()
+        self.ring = self._signing_keys()
         name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         target, partial = self.folder / name, self.folder / f".{name}{PARTIAL}"
         for attempt in range(1, ATTEMPTS + 1):
@@ -67,10 +80,23 @@ class BackupWriter:
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
+        if self.keys_apart:
+            # Later than the snapshot: whatever it is encrypted under is there.
+            keys.write(self.keys_apart, self.env["OPERATOR_DATABASE_URL"], settings.MASTER_KEY_FILE)
         # On the disk before it has a name: else a power cut could leave a whole-looking folder of empty files.
         os.sync()
         partial.rename(target)
         return target
+
+    def _signing_keys(self) -> signatures.KeyRing | None:
+        """Before the snapshot, so that a key which is made now is in the backup; None where nothing can sign."""
+        try:
+            return signatures.key_ring()
+        except DatabaseError:
+            self.say("warning: not signed, as the database is of a release that did not sign")
+        except ServiceUnavailable as error:
+            self.say(f"warning: not signed, and only restored with UNSIGNED=1: {error}")
+        return None
 
     def _flush_usage(self) -> None:
         try:
@@ -83,19 +109,33 @@ class BackupWriter:
         partial.mkdir(mode=0o700)
         with snapshot(self.env["OPERATOR_DATABASE_URL"], REMOVING_FILES) as seen:
             self.say("database")
-            seen.dump(partial / DUMP, self.spawner, self.data_dir / "log" / "backup.log")
-            tables = seen.digests()
+            apart = (keys.TABLE,) if self.keys_apart else ()
+            self._dump(seen, partial, apart)
+            tables = seen.digests(apart)
             self.say("files")
             copied = self._copy_files(seen, partial)
+            self._take_base(partial)
             self._finish(seen, partial, tables, copied)
             # Had this session broken off, files could have gone unnoticed.
             seen.value("SELECT 1")
 
+    def _dump(self, seen: Snapshot, partial: Path, apart: tuple[str, ...]) -> None:
+        log, target = self.data_dir / "log" / "backup.log", partial / f"{DUMP}{self.encryption.suffix}"
+        with seen.dump(self.spawner, log, apart) as dumped, target.open("wb") as sink:
+            self.encryption.copy(dumped, sink)
+
+    def _take_base(self, partial: Path) -> None:
+        if not self.env.get(wal.VARIABLE):
+            return
+        self.say("base backup")
+        name = partial.name.removeprefix(".").removesuffix(PARTIAL)
+        point_in_time.take_base(partial, name, self.folder, self.data_dir, self.spawner, self.encryption)
+
     def _copy_files(self, seen: Snapshot, partial: Path) -> CopyReport:
         previous = next(reversed(manifest.complete_backups(self.folder)), None)
-        known = _known_files(previous) if previous else {}
+        known = _known_files(previous, self.encryption) if previous else {}
         (partial / FILES).mkdir(mode=0o700)
-        copied = StorageCopier(seen, partial / FILES, previous, known).run()
+        copied = StorageCopier(seen, partial / FILES, previous, known, self.encryption).run()
         if gone := self._gone_since(copied.missing):
             raise SnapshotOutdated(f"{gone} files were removed while they were copied")
         return copied
@@ -111,12 +151,15 @@ class BackupWriter:
 
     def _finish(self, seen: Snapshot, partial: Path, tables: dict[str, Any], copied: CopyReport) -> None:
         secrets = {**datadir.load_secrets(self.data_dir), "secret_key": settings.SECRET_KEY}
-        write_json(partial / SECRETS, secrets)
-        if keys := signing_keys.read_keys(settings.PROVENANCE_DIR):
-            write_json(partial / signing_keys.FILE, keys)
+        put = self.encryption
+        put.write_json(partial / SECRETS, secrets)
+        if settings.MASTER_KEY_FILE and not self.keys_apart:
+            put.write(partial / datadir.MASTER_KEY, Path(settings.MASTER_KEY_FILE).read_text())
+        if signing := signing_keys.read_keys(settings.PROVENANCE_DIR):
+            put.write_json(partial / signing_keys.FILE, signing)
         demo = self.data_dir / "demo.json"
         if demo.exists():
-            write_json(partial / demo.name, read_json(demo))
+            put.write_json(partial / demo.name, read_json(demo))
         for path in sorted(partial.iterdir()):
             if path.is_file():
                 copied.sums[path.name] = sha256(path)
@@ -129,16 +172,31 @@ class BackupWriter:
             tables=tables,
             storage=copied.summary(),
             sums_sha256=sha256(partial / SUMS),
+            recipients=list(self.encryption.recipients),
         )
         (partial / MANIFEST).write_text(described.to_json())
+        if self.ring:
+            (partial / SIGNATURE).write_text(_signed(self.ring, described).to_json())
 
 
-def _known_files(previous: Path) -> dict[str, str]:
-    return {
-        name.removeprefix(f"{FILES}/"): digest
+def _signed(ring: signatures.KeyRing, described: Manifest) -> Signed:
+    made = ring.sign(message_of(described.to_json()))
+    return Signed(made.key_id, ring.public[0].pem, made.value)
+
+
+def _known_files(previous: Path, encryption: Encryption) -> dict[str, str]:
+    """What may be linked: nothing of a backup that other keys open, as this one would then need them, too."""
+    described = manifest.read_manifest(previous)
+    if set(described.recipients) != set(encryption.recipients):
+        return {}
+    found = {
+        name.removeprefix(f"{FILES}/").removesuffix(encryption.suffix): digest
         for name, digest in manifest.read_sums(previous)
         if name.startswith(f"{FILES}/")
     }
+    for damaged in described.storage["damaged"]:
+        found.pop(damaged, None)
+    return found
 
 
 def _write_sums(path: Path, sums: Mapping[str, str]) -> None:
@@ -158,8 +216,12 @@ def make_backup(
         made = BackupWriter(folder, env, data_dir, Spawner(), say).make()
         described = manifest.read_manifest(made)
         note = {"path": str(made), "created_at": described.created_at, "keep_days": keep_days}
+        note |= {"encrypted": bool(described.recipients), "signed": (made / SIGNATURE).exists()}
         write_json(data_dir / LAST, {**note, "missing": len(described.storage["missing"])})
-        return made, described, prune(folder, keep_days)
+        expired = prune(folder, keep_days)
+        if url := env.get(wal.VARIABLE):
+            point_in_time.prune_archive(url, folder)
+        return made, described, expired
 
 
 @contextmanager

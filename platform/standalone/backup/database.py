@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
+from typing import IO, Any
 
 import psycopg2
 from psycopg2 import sql
@@ -57,9 +58,9 @@ class View:
     def tables(self) -> list[str]:
         return [name for (name,) in self.rows(TABLES)]
 
-    def digests(self) -> dict[str, dict[str, Any]]:
+    def digests(self, without: Collection[str] = ()) -> dict[str, dict[str, Any]]:
         """Rows and SHA-256 of each table: of the digests of its rows in order, so that no row's place matters."""
-        return {table: self._digest(table) for table in self.tables()}
+        return {table: self._digest(table) for table in self.tables() if table not in without}
 
     def _digest(self, table: str) -> dict[str, Any]:
         taken = RowDigest()
@@ -92,10 +93,15 @@ class Snapshot(View):
     def blobs(self, tenant: str) -> set[str]:
         return {name for (name,) in self.rows("SELECT sha256 FROM blob WHERE tenant_id = %s", (tenant,))}
 
-    def dump(self, target: Path, spawner: Spawner, log: Path) -> None:
-        """Write what this snapshot sees with pg_dump. Raises StackError with the end of its log."""
+    @contextmanager
+    def dump(self, spawner: Spawner, log: Path, without: Collection[str] = ()) -> Iterator[IO[bytes]]:
+        """Read what pg_dump writes of what this snapshot sees, but the rows of some tables. Raises StackError with the
+        end of its log."""
         options = ["--format=custom", "--compress=1", f"--snapshot={self.name}", *LEFT_OUT]
-        spawner.run(pg_command("pg_dump", self.url, log, *options, f"--file={target}"))
+        options += [f"--exclude-table-data={table}" for table in without]
+        with spawner.piped(pg_command("pg_dump", self.url, log, *options), stdout=PIPE) as child:
+            assert child.stdout is not None  # noqa: S101 - for the type checker
+            yield child.stdout
 
 
 @contextmanager
@@ -137,8 +143,9 @@ def connected(url: str) -> Iterator[Any]:
         connection.close()
 
 
-def load(dump: Path, url: str, spawner: Spawner, log: Path) -> None:
-    """Fill an empty, provisioned database as its owner, in one transaction. Raises StackError.
+def load(copy: Callable[[IO[bytes]], None], url: str, spawner: Spawner, log: Path) -> None:
+    """Fill an empty, provisioned database as its owner, in one transaction, with the dump that `copy` writes. Raises
+    StackError; a dump that breaks off changes nothing.
 
     The owner is enough: row-level security is switched on after the rows are there. The default privileges of
     provisioning go first and come back from the dump: a dump says what is granted, so that what a migration has
@@ -146,7 +153,9 @@ def load(dump: Path, url: str, spawner: Spawner, log: Path) -> None:
     """
     _clear_default_privileges(url)
     options = ["--single-transaction", "--exit-on-error", "--no-comments"]
-    spawner.run(pg_command("pg_restore", url, log, *options, str(dump)))
+    with spawner.piped(pg_command("pg_restore", url, log, *options), stdin=PIPE) as child:
+        assert child.stdin is not None  # noqa: S101 - for the type checker
+        copy(child.stdin)
 
 
 def _clear_default_privileges(url: str) -> None:

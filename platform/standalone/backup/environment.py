@@ -37,7 +37,10 @@ def _with_secret_key(config: StackConfig) -> Mapping[str, str]:
     key = config.environ.get("SECRET_KEY") or kept
     if not key:
         raise StackError("Set SECRET_KEY to the one that this installation uses: it belongs into the backup.")
-    return {**config.environ, "SECRET_KEY": key}
+    given = {**config.environ, "SECRET_KEY": key, **datadir.master_key(config.data_dir, config.environ)}
+    if former := read_json(config.data_dir / "secrets.json", {}).get(datadir.FORMER):
+        given.setdefault("SECRET_KEY_FALLBACKS", former)
+    return given
 
 
 def _started(config: StackConfig) -> Iterator[Mapping[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -12,9 +12,11 @@ from typing import Any
 
 from standalone.errors import StackError
 
-FORMAT = 1
-MANIFEST, SUMS, DUMP, SECRETS, FILES = (
+# 2: encrypted and signed, where that is asked for.
+FORMAT = 2
+MANIFEST, SIGNATURE, SUMS, DUMP, SECRETS, FILES = (
     "manifest.json",
+    "manifest.sig",
     "SHA256SUMS",
     "database.dump",
     "secrets.json",
@@ -25,7 +27,8 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Manifest:
-    """`tables` maps a table to its rows and digest; `storage` counts the stored files and names what was wrong."""
+    """`tables` maps a table to its rows and digest; `storage` counts the stored files and names what was wrong;
+    `recipients` are those for whom the files are encrypted, none for a plain backup."""
 
     created_at: str
     version: str
@@ -34,6 +37,7 @@ class Manifest:
     tables: dict[str, dict[str, Any]]
     storage: dict[str, Any]
     sums_sha256: str
+    recipients: list[str] = field(default_factory=list)
     format: int = FORMAT
     product: str = field(default="crosslight")
 
@@ -112,13 +116,15 @@ def stays_inside(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts
 
 
-def verify(folder: Path) -> Manifest:
-    """Read everything and compare. Raises StackError that names what is missing or changed."""
+def verify(folder: Path, only: Collection[str] | None = None) -> Manifest:
+    """Read everything, or these files, and compare. Raises StackError that names what is missing or changed."""
     manifest = read_manifest(folder)
     if not (folder / SUMS).is_file() or sha256(folder / SUMS) != manifest.sums_sha256:
         raise _damaged(folder, f"{SUMS} is missing or was changed")
     wrong = [
-        complaint for name, digest in read_sums(folder) if (complaint := _complaint(folder, name, digest))
+        complaint
+        for name, digest in read_sums(folder)
+        if (only is None or name in only) and (complaint := _complaint(folder, name, digest))
     ]
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""

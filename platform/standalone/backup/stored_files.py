@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,25 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
-from django.core.files.storage import default_storage
+from django.core.files import File
 
 from standalone.backup.database import Snapshot
+from standalone.backup.encryption import Contents, Encryption
 from standalone.backup.manifest import FILES
+from tenants.age import content_length
 from tenants.datasets import upload_bytes
-from tenants.datasets.storage import KINDS, path_of, put
+from tenants.datasets.encrypted_files import HEADER_BYTES, SEALING, Header
+from tenants.datasets.storage import KINDS, PAGES, as_stored, open_blob, path_of
+from tenants.datasets.storage import digest as content_digest
+from tenants.errors import ServiceError
 from tenants.learning import scratch
 from tenants.retrieval import index
 
-CHUNK = 1 << 20
 # Reading from a bucket waits for the network.
 THREADS = 8
 PART = 1000
 # Left by health checks that were killed.
 PROBES = "readyz"
-# Kinds of files that are made again from the database, uploads that nobody has used yet, and trainings under way.
-LEFT_OUT = {index.STORED_AS, upload_bytes.KIND, scratch.KIND}
+# Kinds of files that are made again from the database or from other files, uploads that nobody has used yet, and
+# trainings under way.
+LEFT_OUT = {index.STORED_AS, upload_bytes.KIND, scratch.KIND, SEALING, PAGES}
 # File systems keep times with different precision.
 SAME_TIME_S = 0.001
 
@@ -50,13 +53,30 @@ class CopyReport:
         return {**counts, "missing": self.missing, "damaged": self.damaged}
 
 
+@dataclass(frozen=True)
+class Kept:
+    """One file of the backup: its SHA-256, and SHA-256 and length of the stored file that it holds."""
+
+    sha256: str
+    content_sha256: str
+    length: int
+    new: bool
+
+
 class StorageCopier:
-    """Copies the storage into `target`; what `previous` (path to SHA-256, beside its folder) has is only linked."""
+    """Copies the storage into `target`; what `previous` has is only linked. `known` are its paths with their SHA-256,
+    without those that another key opens."""
 
     def __init__(
-        self, snapshot: Snapshot, target: Path, previous: Path | None, known: dict[str, str]
+        self,
+        snapshot: Snapshot,
+        target: Path,
+        previous: Path | None,
+        known: dict[str, str],
+        encryption: Encryption | None = None,
     ) -> None:
         self.snapshot, self.target, self.previous, self.known = snapshot, target, previous, known
+        self.encryption = encryption or Encryption()
         self.done = CopyReport()
 
     def run(self) -> CopyReport:
@@ -91,20 +111,27 @@ class StorageCopier:
         for path, outcome in pool.map(self._copy, paths):
             self._record(path, outcome)
 
-    def _copy(self, path: str) -> tuple[str, tuple[str, int, bool] | None]:
-        """SHA-256, length and whether it is new; None for a file that has just gone."""
+    def _copy(self, path: str) -> tuple[str, Kept | None]:
+        """None for a file that has just gone."""
         try:
             return path, self._link(path) or self._fetch(path)
         except FileNotFoundError:
             return path, None
 
-    def _link(self, path: str) -> tuple[str, int, bool] | None:
+    def _named(self, path: str) -> str:
+        return f"{path}{self.encryption.suffix}"
+
+    def _link(self, path: str) -> Kept | None:
         digest = self.known.get(path)
-        if digest is None or self.previous is None or not _is_sound(path, digest):
+        if digest is None or self.previous is None:
             return None
-        earlier, target = self.previous / FILES / path, self.target / path
+        earlier, target = self.previous / FILES / self._named(path), self.target / self._named(path)
+        # What was encrypted was compared with its name then; a damaged one is not known.
+        content = path.rsplit("/", 1)[1] if self.encryption.suffix else digest
+        if not _is_sound(path, content, earlier):
+            return None
         size, time = _signature(path)
-        if not _is_unchanged(path, earlier, size, time):
+        if not self._is_unchanged(path, earlier, size, time):
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -112,44 +139,68 @@ class StorageCopier:
         except OSError:
             # Too many links, or a file system without them.
             shutil.copy2(earlier, target)
-        return digest, size, False
+        return Kept(digest, content, size, new=False)
 
-    def _fetch(self, path: str) -> tuple[str, int, bool]:
-        target = self.target / path
+    def _is_unchanged(self, path: str, earlier: Path, size: int, time: float) -> bool:
+        """An original never changes under its name; what is made from it may be made again."""
+        try:
+            held = earlier.stat()
+            length = content_length(earlier) if self.encryption.suffix else held.st_size
+        except FileNotFoundError:
+            return False
+        return length == size and (_is_original(path) or abs(held.st_mtime - time) < SAME_TIME_S)
+
+    def _fetch(self, path: str) -> Kept:
+        target = self.target / self._named(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         _, time = _signature(path)
-        with default_storage.open(path, "rb") as source, target.open("wb") as sink:
-            digest, length = copy_hashing(source, sink)
+        with as_stored().open(path, "rb") as source, target.open("wb") as sink:
+            copied = self.encryption.copy(source, sink)
         os.utime(target, (time, time))
-        return digest, length, True
+        return Kept(copied.sha256, copied.content_sha256, copied.length, new=True)
 
-    def _record(self, path: str, outcome: tuple[str, int, bool] | None) -> None:
-        if outcome is None:
+    def _record(self, path: str, kept: Kept | None) -> None:
+        if kept is None:
             if _is_original(path):
                 self.done.missing.append(path)
             return
-        digest, length, new = outcome
-        self.done.sums[f"{FILES}/{path}"] = digest
+        self.done.sums[f"{FILES}/{self._named(path)}"] = kept.sha256
         self.done.files += 1
-        self.done.bytes += length
-        self.done.new_files += new
-        self.done.new_bytes += length if new else 0
-        if not _is_sound(path, digest):
+        self.done.bytes += kept.length
+        self.done.new_files += kept.new
+        self.done.new_bytes += kept.length if kept.new else 0
+        if not _is_sound(path, kept.content_sha256, self.target / self._named(path), new=kept.new):
             self.done.damaged.append(path)
 
 
-def _is_sound(path: str, digest: str) -> bool:
-    """The name of an original is its digest."""
-    return not _is_original(path) or digest == path.rsplit("/", 1)[1]
+def _is_sound(path: str, digest: str, copy: Path, *, new: bool = False) -> bool:
+    """The name of an original is its digest; of one that is encrypted in the storage that of its content, which is read
+    once, when it is `new`."""
+    name = path.rsplit("/", 1)[1]
+    if not _is_original(path) or digest == name:
+        return True
+    if new:
+        return _content_digest(path) in (name, None)
+    return _is_encrypted(copy)
 
 
-def _is_unchanged(path: str, earlier: Path, size: int, time: float) -> bool:
-    """An original never changes under its name; what is made from it may be made again."""
+def _is_encrypted(copy: Path) -> bool:
     try:
-        held = earlier.stat()
+        with copy.open("rb") as file:
+            return Header.read(file.read(HEADER_BYTES)) is not None
     except FileNotFoundError:
         return False
-    return held.st_size == size and (_is_original(path) or abs(held.st_mtime - time) < SAME_TIME_S)
+
+
+def _content_digest(path: str) -> str | None:
+    """None for what has gone meanwhile."""
+    try:
+        with open_blob(path) as stream:
+            return content_digest(stream)[0]
+    except FileNotFoundError:
+        return None
+    except ServiceError:
+        return ""
 
 
 def _is_original(path: str) -> bool:
@@ -158,12 +209,12 @@ def _is_original(path: str) -> bool:
 
 
 def _signature(path: str) -> tuple[int, float]:
-    return default_storage.size(path), default_storage.get_modified_time(path).timestamp()
+    return as_stored().size(path), as_stored().get_modified_time(path).timestamp()
 
 
 def _listdir(folder: str) -> tuple[list[str], list[str]]:
     try:
-        return default_storage.listdir(folder)
+        return as_stored().listdir(folder)
     except FileNotFoundError:
         return [], []
 
@@ -176,27 +227,24 @@ def _names(folder: str) -> list[str]:
     return sorted(name for name in _listdir(folder)[1] if name)
 
 
-def copy_hashing(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:
-    """Copy, and return SHA-256 and length of what was copied."""
-    sha, length = hashlib.sha256(), 0
-    while chunk := source.read(CHUNK):
-        sha.update(chunk)
-        sink.write(chunk)
-        length += len(chunk)
-    return sha.hexdigest(), length
-
-
-def restore_files(backup: Path, names: Iterator[str]) -> int:
-    """Store these files of a backup unless they are there in full; returns how many there are."""
+def restore_files(contents: Contents, names: Iterator[str], scratch: Path) -> int:
+    """Store these files of a backup unless they are there in full; returns how many there are. `scratch` is a folder
+    for what is decrypted and too long for the memory."""
     count = 0
     with ThreadPoolExecutor(THREADS) as pool:
         # The pool takes all that it is given at once: a part at a time keeps memory flat.
         while part := list(islice(names, PART)):
-            list(pool.map(lambda name: _restore_file(backup / FILES / name, name), part))
+            list(pool.map(lambda name: _restore_file(contents, name, scratch), part))
             count += len(part)
     return count
 
 
-def _restore_file(source: Path, name: str) -> None:
-    with source.open("rb") as stream:
-        put(name, stream)
+def _restore_file(contents: Contents, name: str, scratch: Path) -> None:
+    # As it was: a file that is encrypted in the storage stays so, and needs no key of a tenant here.
+    store, held = as_stored(), f"{FILES}/{name}"
+    if store.exists(name):
+        if store.size(name) == contents.length(held):
+            return
+        store.delete(name)
+    with contents.opened(held, scratch) as stream:
+        store.save(name, File(stream))

@@ -11,7 +11,7 @@ from standalone.datadir import RESTORE_JOURNAL, RESTORING
 from standalone.files import read_json, write_json
 
 # What makes an installation; the rest of a data directory is working files, or is made again.
-PLACED = ("secrets.json", "demo.json", "provenance", "blobs", "postgres")
+PLACED = ("secrets.json", "master.key", "demo.json", "provenance", "blobs", "postgres")
 # Also of the old installation: its queue, counters and half-sent uploads belong to rows that go.
 REPLACED = (*PLACED, "valkey", "uploads")
 # The stages of the journal. While building, the data directory is as it was.

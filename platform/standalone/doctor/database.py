@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
-from tenants.generation import signing_keys
+from tenants.generation import disclosure, signing_keys
 from tenants.scope import OPERATOR, TenantModel, operator_scope
 
 MIN_VERSION = 160000
@@ -115,9 +115,10 @@ STATE = """
     SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public'
 """
+# Restrictive ones beside it show less, and nothing of another tenant: tenants.scope.NarrowByDataset.
 POLICIES = """
     SELECT tablename, policyname, concat_ws(' / ', permissive, cmd, roles::text, qual, with_check)
-    FROM pg_policies WHERE schemaname = 'public'
+    FROM pg_policies WHERE schemaname = 'public' AND (permissive = 'PERMISSIVE' OR policyname = 'tenant_isolation')
 """
 RULE = "(tenant_id = (NULLIF(current_setting('app.tenant'::text, true), ''::text))::uuid)"
 POLICY = f"PERMISSIVE / ALL / {{public}} / {RULE} / {RULE}"
@@ -156,10 +157,24 @@ def keys(options: Options) -> Finding:
     if why := signing_keys.unreadable():
         return fail(
             f"nothing can be signed: {why}",
-            "Set SECRET_KEY to the one that it was, in `secrets.json` of DATA_DIR or a backup. Only if that is lost: "
+            "Set MASTER_KEY_FILE, KMS_URL or SECRET_KEY to what it was (docs/encryption.md). Only if that is lost: "
             "DELETE FROM installation_secret; files that were signed so far are a stranger's then.",
         )
     return ok("they open")
+
+
+def marks(options: Options) -> Finding:
+    """Of generated files: what cannot be drawn or spoken would fail every generation."""
+    try:
+        if settings.GENERATORS["image"] or settings.GENERATORS["video"]:
+            disclosure.icon()
+        if any(settings.GENERATORS.values()):
+            disclosure.notice()
+    except ValueError as error:
+        return fail(str(error), "Correct GENERATION_ICON_* or GENERATION_NOTICE_FILE (docs/generation.md).")
+    if why := signing_keys.wrong_time_stamps():
+        return fail(why, "Correct GENERATION_TSA_URL or GENERATION_TSA_CA (docs/generation.md).")
+    return ok(f"icon {settings.GENERATION_ICON}, notice {settings.GENERATION_NOTICE}")
 
 
 CHECKS = (
@@ -174,4 +189,5 @@ CHECKS = (
     Check("operator-role", operator_role, needs="database", advice=PROVISION),
     Check("row-level-security", row_level_security, needs="database"),
     Check("signing-keys", keys, needs="migrations"),
+    Check("marks", marks),
 )

@@ -138,7 +138,7 @@ def children(options: Options) -> Finding:
     if found.uid is None and os.geteuid() == 0:
         return warn(
             f"they run {what}, which is root without its rights",
-            "Map the users 64801 to 64806 into this container, or run the stack as another user.",
+            "Map the users 64801 to 64807 into this container, or run the stack as another user.",
         )
     if not found.landlock:
         return warn(

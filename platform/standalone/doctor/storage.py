@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from standalone.doctor.findings import Check, Finding, Options, examples, fail, 
 from tenants.accounts.models import Tenant
 from tenants.datasets import storage
 from tenants.datasets.models import Blob
+from tenants.errors import ServiceError
 from tenants.scope import tenant_scope
 
 SAMPLE = 500
@@ -79,8 +81,12 @@ def blobs(options: Options) -> Finding:
 def _is_sound(path: str, sha256: str, length: int) -> bool:
     if default_storage.size(path) != length:
         return False
-    with default_storage.open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    try:
+        with default_storage.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except ServiceError:
+        # Encrypted, and changed, or under a key that is not here.
+        return False
 
 
 def _damage(missing: list[str], changed: list[str]) -> Finding:
@@ -120,9 +126,10 @@ def orphans(options: Options) -> Finding:
 
 
 def _orphans(tenant_id: uuid.UUID) -> Iterator[str]:
-    for kind in storage.KINDS:
+    for kind in (*storage.KINDS, storage.PAGES):
+        stale = storage.stale_pages if kind == storage.PAGES else partial(storage.stale_files, kind=kind)
         for shard in SHARDS:
-            names = set(storage.stale_files(tenant_id, kind, shard, YOUNG_S))
+            names = set(stale(tenant_id, shard=shard, older_than_s=YOUNG_S))
             with tenant_scope(tenant_id):
                 known = (
                     set(Blob.objects.filter(sha256__in=names).values_list("sha256", flat=True))
@@ -159,7 +166,8 @@ STOCKS = """
     WITH stored(resource, amount) AS (
         SELECT 'assets', (SELECT count(*) FROM asset)
         UNION ALL SELECT 'bytes', (
-            SELECT coalesce(sum(b.bytes + a.metadata_bytes), 0) FROM asset a JOIN blob b ON b.id = a.blob_id)
+            SELECT coalesce(sum(b.bytes + a.metadata_bytes), 0) FROM asset a JOIN blob b ON b.id = a.blob_id
+        ) + (SELECT coalesce(sum(bytes), 0) FROM query_picture)
         UNION ALL SELECT 'vectors', (
             SELECT count(*) FROM vector v JOIN vector_clock k ON k.tenant_id = v.tenant_id AND k.live = v.model)
     )

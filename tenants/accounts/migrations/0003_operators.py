@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
             name='FeatureFlag',
             fields=[
                 ('name', models.CharField(max_length=50, primary_key=True, serialize=False)),
-                ('state', models.CharField(choices=[('on', 'On for everybody'), ('some', 'On for some'), ('off', 'Off')], max_length=4)),
+                ('state', models.CharField(choices=[('on', 'On for everyone'), ('some', 'On for some'), ('off', 'Off')], max_length=4)),
                 ('share', models.PositiveSmallIntegerField(default=0)),
                 ('changed_at', models.DateTimeField(auto_now=True)),
             ],
@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('session', models.UUIDField(db_index=True)),
-                ('access', models.CharField(choices=[('read', 'Look only'), ('full', 'Look and change')], default='read', max_length=4)),
+                ('access', models.CharField(choices=[('read', 'View only'), ('full', 'View and change')], default='read', max_length=4)),
                 ('reason', models.CharField(max_length=300)),
                 ('started_at', models.DateTimeField(auto_now_add=True)),
                 ('until', models.DateTimeField()),

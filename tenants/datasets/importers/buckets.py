@@ -72,7 +72,7 @@ class Bucket:
             found = self._files.fs.get_file_info(fs.FileSelector(path))
         except FileNotFoundError:
             raise Invalid(
-                _("There is no such bucket, or nothing under this prefix."), pointer="/location"
+                _("The bucket does not exist, or there is nothing under this prefix."), pointer="/location"
             ) from None
         except OSError as error:
             raise _refused(error) from None
@@ -157,7 +157,7 @@ def _refused(error: OSError) -> ServiceError:
             _("The bucket refuses access: check the credentials and their rights."), pointer="/secret"
         )
     if "NO_SUCH_BUCKET" in words or "HTTP status 404" in words:
-        return Invalid(_("There is no such bucket."), pointer="/location")
+        return Invalid(_("The bucket does not exist."), pointer="/location")
     if "HTTP status 301" in words or "PermanentRedirect" in words:
         return Invalid(
             _("The bucket lies in another region; say which in the options."), pointer="/options/region"

@@ -36,7 +36,7 @@ _ARCHIVE_TYPES = frozenset(
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LEFT_BEHIND = re.compile(r"(?:^|/)(?:\.(?!\.?(?:/|$))|__MACOSX(?:/|$)|(?i:thumbs\.db|desktop\.ini)$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-NESTED = gettext_noop("An archive inside the source; unpack it, or import it by itself.")
+NESTED = gettext_noop("An archive inside the source; unpack it, or import it separately.")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tenants.datasets.importers.encodings import UNREADABLE
 from tenants.datasets.importers.entries import Entry, save_bytes
 from tenants.datasets.importers.mapping import Mapping
 from tenants.datasets.importers.model import Column, Item, Save, is_text_list
-from tenants.datasets.metadata import Schema, coerce
+from tenants.datasets.metadata import TAGS, Schema, coerce
 from tenants.datasets.values import guess_type, read_cell
 from tenants.errors import Invalid
 
@@ -203,6 +203,8 @@ def _metadata(values: dict[str, Any], rules: Rules) -> dict[str, Any]:
 
 def _coerced(cell: str, column: str, key: str, types: dict[str, str], schema: Schema) -> Any:
     entry = schema.get(key) or {"type": types.get(column, "text"), "guessed": True}
+    if key == TAGS and entry.get("guessed"):
+        entry = {"type": "tags", "guessed": True}
     if not cell or cell.isspace():
         return ""
     try:

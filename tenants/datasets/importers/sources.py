@@ -162,7 +162,7 @@ def _preview_slot() -> Iterator[None]:
     """A bucket may let wait and a file be a bomb: those who look must not take every thread from those who search."""
     with PREVIEWING.taken() as there:
         if not there:
-            raise Unavailable(_("Too many sources are looked at in this moment. Try again soon."))
+            raise Unavailable(_("Too many sources are being previewed right now. Try again soon."))
         yield
 
 

@@ -24,7 +24,7 @@ def get_classifier(classifier_id: uuid.UUID | None) -> Classifier:
     """Raises NotFound."""
     row = Classifier.objects.filter(pk=classifier_id).first()  # None matches no row
     if row is None:
-        raise NotFound(_("There is no such classifier."))
+        raise NotFound(_("This classifier does not exist."))
     return row
 
 

@@ -39,9 +39,13 @@ def assemble(
     matches: Sequence[Mapping[str, object]] = (),
     strikes: int = 0,
     classifiers: Mapping[str, object] | None = None,
+    counts: Mapping[str, object] | None = None,
+    read: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
     """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined;
-    `classifiers`: what the tenant's own say, by name (`tenants.learning.classifiers.scoring.evidence_of`)."""
+    `classifiers`: what the tenant's own say, by name (`tenants.learning.classifiers.scoring.evidence_of`); `counts`:
+    what was counted while it was examined (`ml.auditing.counts_of`); `read`: what was read of a PDF, an office file and
+    the like (`tenants.datasets.documents.told_of`)."""
     parts, about = examination.parts, examination.about
     fields = merged_fields(parts)
     document = {
@@ -72,6 +76,10 @@ def assemble(
     }
     if classifiers:
         document["classifier"] = classifiers
+    if counts:
+        document["counts"] = counts
+    if read:
+        document["document"] = dict(read)
     return cast("dict[str, Any]", storable(document))
 
 

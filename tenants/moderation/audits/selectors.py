@@ -35,7 +35,7 @@ def get_request(audit_id: uuid.UUID | None) -> AuditRequest | Audit:
     found = Audit.objects.filter(pk=audit_id).first() if audit_id else None
     found = found or (AuditRequest.objects.filter(pk=audit_id).first() if audit_id else None)
     if found is None:
-        raise NotFound(_("There is no such audit."))
+        raise NotFound(_("This audit does not exist."))
     return found
 
 
@@ -60,6 +60,8 @@ def audit_shape(found: Audit | AuditRequest) -> shapes.Audit:
     shape.detectors = document["detectors"]
     shape.could_not_look = document["could_not_look"]
     shape.strikes = document["strikes"]
+    if "document" in document:
+        shape.document = document["document"]
     if "classifier" in document:
         shape.classifier = document["classifier"]
     shape.pictures = pictures
@@ -119,5 +121,5 @@ def get_picture(*, audit_id: uuid.UUID, picture_id: uuid.UUID | None) -> AuditPi
     """Raises NotFound."""
     found = AuditPicture.objects.filter(pk=picture_id, audit_id=audit_id).first() if picture_id else None
     if found is None:
-        raise NotFound(_("There is no such picture."))
+        raise NotFound(_("This picture does not exist."))
     return found

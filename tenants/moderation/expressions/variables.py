@@ -118,6 +118,27 @@ VARIABLES: Mapping[str, Type] = {
         watermark=record(open=True, state=choice("present", "absent", "not_examined")),
     ),
     "categories": record("", dict.fromkeys(CATEGORIES, _CATEGORY)),
+    "document": record(
+        format=choice(
+            *("pdf", "docx", "pptx", "xlsx", "epub", "html", "markdown", "email"),
+            about="Empty of what is no document.",
+        ),
+        pages=whole("Pages, slides, sheets or chapters; 0 of what is no document."),
+        title=text("As the document names itself."),
+        hidden_text=flag("It has text that nobody sees who reads it."),
+        active_content=flag("Scripts, macros, embedded files, external addresses, or forms that send."),
+        text_by_ocr=flag("Some of its text was read from pictures."),
+        not_read=flag("Some of it could not be read."),
+        findings=entries(
+            record(
+                kind=choice("active_content", "hidden_text", "text_by_ocr", "not_read"),
+                page=whole("0 where it is of no page."),
+                detail=text("In English; of hidden text how it begins.", size=MAX_EXCERPT),
+                count=whole(),
+            ),
+            "What a reader of it should know.",
+        ),
+    ),
     "matches": entries(
         record(
             list=text("The list's id.", refers="list"),
@@ -165,6 +186,11 @@ VARIABLES: Mapping[str, Type] = {
     "classifier": record(
         "The workspace's own, by name: `classifier.damaged.probability`, `.state`, `.version`. Of what has no vectors "
         "yet there is no probability: ask `has(classifier.damaged.probability)` first.",
+        open=True,
+    ),
+    "facts": record(
+        "What the policy's `facts_rules` conclude, by name: `facts.minor_and_alcohol.holds`, `.state`, `.confidence`, "
+        "`.count`. `state` is `holds`, `does_not_hold` or `not_examined`; without a fact `confidence` is null.",
         open=True,
     ),
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from cachetools import LRUCache
 from django.db.models import Count, Min, QuerySet
 from django.utils.translation import gettext as _
 
@@ -17,7 +19,7 @@ from ml.hashing.fingerprints import parse_hex
 from tenants.errors import Invalid, TooLarge
 from tenants.moderation import shapes
 from tenants.moderation.known_content.services import MAX_NOTE, RAW, RawHash
-from tenants.moderation.models import Algorithm, HashEntry, HashList, SharedHashList
+from tenants.moderation.models import Algorithm, HashEntry, HashList, SharedHashEntry, SharedHashList
 
 MAX_ROWS, MAX_LINE = 100_000, 2_000
 
@@ -36,26 +38,49 @@ class Entry:
 
 
 def list_shape(row: HashList) -> shapes.HashList:
-    """With the number of items."""
-    entries = HashEntry.objects.filter(hash_list=row).aggregate(n=Count("item", distinct=True))["n"]
-    return _list_shape(row, shared=False, entries=entries)
+    return list_shapes([row])[row.id]
 
 
-def shared_shape(row: SharedHashList) -> shapes.HashList:
-    entries = row.entries.aggregate(n=Count("item", distinct=True))["n"]
-    return _list_shape(row, shared=True, entries=entries)
+def list_shapes(rows: Sequence[HashList] | Sequence[SharedHashList]) -> dict[uuid.UUID, shapes.HashList]:
+    """By id, with the number of items."""
+    items = items_of(rows)
+    return {
+        row.id: shapes.HashList(
+            id=str(row.id),
+            name=row.name,
+            stance=row.stance,
+            description=row.description,
+            created_at=row.created_at,
+            shared=isinstance(row, SharedHashList),
+            entries=items[row.id],
+        )
+        for row in rows
+    }
 
 
-def _list_shape(row: HashList | SharedHashList, *, shared: bool, entries: int) -> shapes.HashList:
-    return shapes.HashList(
-        id=str(row.id),
-        name=row.name,
-        stance=row.stance,
-        description=row.description,
-        created_at=row.created_at,
-        shared=shared,
-        entries=entries,
-    )
+_ENTRIES: dict[type, type[HashEntry | SharedHashEntry]] = {
+    HashList: HashEntry,
+    SharedHashList: SharedHashEntry,
+}
+#: By list and revision, which goes up with each change of entries: what was counted once stays true.
+_counted: LRUCache[tuple[uuid.UUID, int], int] = LRUCache(10_000)
+_counted_lock = threading.Lock()
+
+
+def items_of(rows: Sequence[HashList] | Sequence[SharedHashList]) -> dict[uuid.UUID, int]:
+    """The number of items on each of these lists, by its id; those that changed are counted, by one statement.
+
+    Not where this transaction has changed entries: it may be rolled back, and the revision given again.
+    """
+    with _counted_lock:
+        known = {row.id: _counted[key] for row in rows if (key := (row.id, row.revision)) in _counted}
+    if changed := [row for row in rows if row.id not in known]:
+        entries = _ENTRIES[type(rows[0])].objects.filter(hash_list__in=[row.id for row in changed])
+        counts = entries.values("hash_list").annotate(items=Count("item", distinct=True)).order_by()
+        known |= {row.id: 0 for row in changed} | dict(counts.values_list("hash_list", "items"))
+        with _counted_lock:
+            _counted.update({(row.id, row.revision): known[row.id] for row in changed})
+    return known
 
 
 def shared_lists() -> QuerySet[SharedHashList]:

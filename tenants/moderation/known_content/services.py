@@ -141,7 +141,7 @@ def get_list(list_id: uuid.UUID | None) -> HashList:
     """Raises NotFound."""
     found = HashList.objects.filter(pk=list_id).first() if list_id else None
     if found is None:
-        raise NotFound(gettext("There is no such hash list."))
+        raise NotFound(gettext("This hash list does not exist."))
     return found
 
 
@@ -255,7 +255,7 @@ def remove_item(
         first = entries.first()
         if first is None:
             if list_id is not None:
-                raise NotFound(gettext("There is no such entry."))
+                raise NotFound(gettext("This entry does not exist."))
             return
         row = _locked(first.hash_list_id)
         entries.delete()
@@ -269,7 +269,7 @@ def require_item(*, list_id: uuid.UUID | None, item_id: uuid.UUID | None) -> Non
     """Raises NotFound."""
     get_list(list_id)
     if item_id is None or not HashEntry.objects.filter(hash_list_id=list_id, item=item_id).exists():
-        raise NotFound(gettext("There is no such entry."))
+        raise NotFound(gettext("This entry does not exist."))
 
 
 def _blocked(actor: str) -> HashList:
@@ -281,7 +281,7 @@ def _blocked(actor: str) -> HashList:
 def _locked(list_id: uuid.UUID) -> HashList:
     row = HashList.objects.select_for_update().filter(pk=list_id).first()
     if row is None:
-        raise NotFound(gettext("There is no such hash list."))
+        raise NotFound(gettext("This hash list does not exist."))
     return row
 
 
@@ -289,7 +289,7 @@ def _grown(list_id: uuid.UUID, more: int) -> HashList:
     row = _locked(list_id)
     if HashEntry.objects.filter(hash_list=row).count() + more > MAX_HASHES:
         raise Conflict(
-            gettext("A list holds at most %(hashes)s hashes; begin another one.")
+            gettext("A list holds at most %(hashes)s hashes; start another one.")
             % {"hashes": f"{MAX_HASHES:,}"}
         )
     return row
@@ -379,7 +379,7 @@ def delete_shared_list(*, name: str) -> int:
     with transaction.atomic():
         row = SharedHashList.objects.select_for_update().filter(name=name).first()
         if row is None:
-            raise NotFound(gettext("There is no shared list %(name)s.") % {"name": f"{name!r}"})
+            raise NotFound(gettext("Unknown shared list %(name)s.") % {"name": f"{name!r}"})
         deleted, _ = SharedHashEntry.objects.filter(hash_list=row).delete()
         row.delete()
     return deleted

@@ -52,7 +52,7 @@ def start_backtest(*, version: PolicyVersion, actor: str = "") -> Job:
     with tenant_scope(current_tenant_id()):
         if Job.objects.filter(jobs.UNFINISHED, kind="backtest_policy").count() >= AT_ONCE:
             raise Conflict(
-                _("%(at_once)s backtests are under way; wait for one of them, or cancel it.")
+                _("%(at_once)s backtests are in progress; wait for one of them, or cancel it.")
                 % {"at_once": AT_ONCE}
             )
         total, until = _span()

@@ -239,7 +239,7 @@ def _serving(policy_id: uuid.UUID) -> PolicyVersion:
     chosen = rows.filter(pk=row.enforced_id) if row is not None and row.enforced_id else rows
     version = chosen.order_by("-number").first()
     if version is None:
-        raise NotFound(_("There is no such policy."))
+        raise NotFound(_("This policy does not exist."))
     return version
 
 
@@ -290,7 +290,7 @@ def propose(base: PolicyVersion, wanted: Wanted, report: Report, *, actor: str =
         return report
     lock_activations()
     if _serving(base.policy_id).pk != base.pk:
-        raise Conflict(_("Another version of this policy came into force meanwhile. Run it again."))
+        raise Conflict(_("Another version of this policy was activated in the meantime. Run it again."))
     document = {**base.document, "thresholds": {**base.document["thresholds"], **moved}}
     version, _new = add_version(policy_id=base.policy_id, document=document, actor=actor)
     report = replace(report, version=version.number)

@@ -34,6 +34,8 @@ from tenants.moderation.rules.document import DETECTOR_FAILED, REVIEW
 from tenants.moderation.rules.static_checks import Environment, InstalledDetector
 
 SAMPLES = 20
+# The queue of appeals, beside those of rules.
+APPEAL = "appeal"
 
 # The queue of appeals, beside those of rules.
 APPEAL = "appeal"
@@ -47,7 +49,7 @@ def get_policy(policy_id: uuid.UUID | None) -> Policy:
     """Raises NotFound."""
     policy = list_policies().filter(pk=policy_id).first()  # None matches no row
     if policy is None:
-        raise NotFound(_("There is no such policy."))
+        raise NotFound(_("This policy does not exist."))
     return policy
 
 
@@ -55,7 +57,7 @@ def get_version(policy: Policy, number: int) -> PolicyVersion:
     """Raises NotFound."""
     version = PolicyVersion.objects.filter(policy=policy, number=number).first()
     if version is None:
-        raise NotFound(_("There is no such version of this policy."))
+        raise NotFound(_("This version of the policy does not exist."))
     return version
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256 as hash_of
@@ -29,115 +29,127 @@ _STATE = ("enforced_id", "ratio", "rest_id", "shadow_id")
 
 
 def activate(
-    *, policy_id: uuid.UUID, number: int, mode: str, ratio: float = 1.0, actor: str = ""
+    *,
+    policy_id: uuid.UUID,
+    number: int,
+    mode: str,
+    ratio: float = 1.0,
+    actor: str = "",
+    as_of: int | None = None,
 ) -> PolicyActivation:
     """Enforce a version, for a share of items if wanted; let it run in shadow; or take it out of force.
 
     A version in shadow leaves the enforced one as it is. Enforcing takes another policy out of force. While a version
-    is enforced for a share, the one that was enforced for all before decides about the rest.
+    is enforced for a share, the one that was enforced for all before decides about the rest. `as_of`: only if no
+    activation is newer than this one (`newest_number`), as somebody agreed to what it would change.
     Raises NotFound, Invalid, Conflict.
     """
-    if not 0.0 < ratio <= 1.0:
-        raise Invalid(_("A ratio is above 0 and at most 1."), pointer="/ratio")
-    if ratio < 1.0 and mode != ENFORCE:
-        raise Invalid(_("Only an enforced version decides for a share."), pointer="/ratio")
     with tenant_scope(current_tenant_id()):
         lock_activations()
-        version = PolicyVersion.objects.filter(policy_id=policy_id, number=number).first()
-        if version is None:
-            raise NotFound(_("There is no such version of this policy."))
         now = newest()
+        _check_unchanged(now, as_of)
+        row = _planned(policy_id, number, mode, ratio, now)
         current = now.get(policy_id)
-        row = PolicyActivation(policy_id=policy_id, version=version, mode=mode, before=current)
-        if mode == ENFORCE:
-            _enforce(row, current, enforcing_row(now), ratio)
-        elif mode == SHADOW:
-            _shadow(row, current)
-        else:
-            _switch_off(row, current)
         if current is not None and _state(current) == _state(row):
             return current
         return _commit(row, enforcing_row(now), "policy.activated", actor)
 
 
-def roll_back(*, policy_id: uuid.UUID, actor: str = "") -> PolicyActivation:
-    """Bring back what was in force before the version that is now; again, and what was before that. Raises Conflict."""
+def after_activation(
+    *, policy_id: uuid.UUID, number: int, mode: str, ratio: float = 1.0
+) -> dict[uuid.UUID, PolicyActivation]:
+    """What would hold, by policy, as `newest` has it; nothing is stored. Raises NotFound, Invalid, Conflict."""
+    now = newest()
+    return _with(now, [_planned(policy_id, number, mode, ratio, now)])
+
+
+def _planned(
+    policy_id: uuid.UUID,
+    number: int,
+    mode: str,
+    ratio: float,
+    now: Mapping[uuid.UUID, PolicyActivation],
+) -> PolicyActivation:
+    """The row that an activation would add, with neither number nor actor."""
+    if not 0.0 < ratio <= 1.0:
+        raise Invalid(_("A ratio is above 0 and at most 1."), pointer="/ratio")
+    if ratio < 1.0 and mode != ENFORCE:
+        raise Invalid(_("Only an enforced version decides for a share."), pointer="/ratio")
+    version = PolicyVersion.objects.filter(policy_id=policy_id, number=number).first()
+    if version is None:
+        raise NotFound(_("This version of the policy does not exist."))
+    current = now.get(policy_id)
+    row = PolicyActivation(policy_id=policy_id, version=version, mode=mode, before=current)
+    if mode == ENFORCE:
+        _enforce(row, current, enforcing_row(now), ratio)
+    elif mode == SHADOW:
+        _shadow(row, current)
+    else:
+        _switch_off(row, current)
+    return row
+
+
+def roll_back(*, policy_id: uuid.UUID, actor: str = "", as_of: int | None = None) -> PolicyActivation:
+    """Bring back what was in force before the version that is now; again, and what was before that. `as_of` as in
+    `activate`. Raises Conflict."""
     with tenant_scope(current_tenant_id()):
         lock_activations()
         now = newest()
-        current = now.get(policy_id)
-        if current is None:
-            raise Conflict(_("This policy was never in force; there is nothing to roll back."))
-        back, displaced = _earlier(current)
-        if back is None and displaced is None:
-            raise Conflict(_("Nothing was in force before; take the version out of force with the mode off."))
-        row = PolicyActivation(policy_id=policy_id, version=(back or current).version, mode=OFF)
-        if back is not None:
-            _copy(row, back)
+        _check_unchanged(now, as_of)
+        row, other = _planned_back(policy_id, now)
         _commit(row, enforcing_row(now), "policy.rolled_back", actor)
-        if displaced is not None:
-            # Another policy had made way for it.
-            other = PolicyActivation(policy_id=displaced.policy_id, version=displaced.version)
-            _copy(other, displaced)
+        if other is not None:
             _commit(other, None, "policy.rolled_back", actor)
         return row
 
 
-@dataclass(frozen=True)
-class Decider:
-    """A version that is enforced, and about which share of items it decides (0 to 1)."""
-
-    version: PolicyVersion
-    ratio: float
+def after_roll_back(policy_id: uuid.UUID) -> dict[uuid.UUID, PolicyActivation]:
+    """What would hold, by policy, as `newest` has it; nothing is stored. Raises Conflict."""
+    now = newest()
+    return _with(now, [row for row in _planned_back(policy_id, now) if row is not None])
 
 
-@dataclass(frozen=True)
-class Change:
-    """What is enforced before and after a change; `number` is of the newest change before it, 0 where there is none."""
-
-    number: int
-    before: tuple[Decider, ...]
-    after: tuple[Decider, ...]
-
-
-class _Undone(Exception):
-    """Ends a change that has to be asked about first."""
-
-
-def change_if_told(change: Callable[[], object], told: int | None) -> Change | None:
-    """Do `change`, a call of `activate` or `roll_back`; or return what it would do, where somebody has to be asked.
-
-    That is so where something else would be enforced, and `told`, the number of the newest change when somebody was
-    asked, is not the newest now. Raises what `change` raises.
-    """
-    with tenant_scope(current_tenant_id()):
-        lock_activations()
-        number, before = _last_number(), deciders()
-        try:
-            with transaction.atomic():
-                change()
-                after = deciders()
-                if before != after and told != number:
-                    raise _Undone
-        except _Undone:
-            return Change(number, before, after)
-        return None
+def _planned_back(
+    policy_id: uuid.UUID, now: Mapping[uuid.UUID, PolicyActivation]
+) -> tuple[PolicyActivation, PolicyActivation | None]:
+    """The row that rolling back would add, and that of another policy which had made way for this one."""
+    current = now.get(policy_id)
+    if current is None:
+        raise Conflict(_("This policy was never in effect; there is nothing to roll back."))
+    back, displaced = _earlier(current)
+    if back is None and displaced is None:
+        raise Conflict(_("Nothing was in effect before; deactivate the version with the mode off."))
+    row = PolicyActivation(policy_id=policy_id, version=(back or current).version, mode=OFF)
+    if back is not None:
+        _copy(row, back)
+    if displaced is None:
+        return row, None
+    other = PolicyActivation(policy_id=displaced.policy_id, version=displaced.version)
+    _copy(other, displaced)
+    return row, other
 
 
-def deciders() -> tuple[Decider, ...]:
-    """Which versions are enforced in the active tenant: none, one, or one for a share and another for the rest."""
-    row = enforcing_row(newest())
-    if row is None or row.enforced_id is None:
-        return ()
-    shares = {row.enforced_id: row.ratio}
-    if row.rest_id is not None and row.ratio < 1.0:
-        shares[row.rest_id] = 1.0 - row.ratio
-    versions = PolicyVersion.objects.select_related("policy").defer("document").in_bulk(list(shares))
-    return tuple(Decider(versions[version_id], ratio) for version_id, ratio in shares.items())
+def _with(
+    now: Mapping[uuid.UUID, PolicyActivation], rows: Sequence[PolicyActivation]
+) -> dict[uuid.UUID, PolicyActivation]:
+    """`now` with planned rows laid over it; a policy that has to make way decides nothing in it."""
+    after = {**now, **{row.policy_id: row for row in rows}}
+    if any(row.enforced_id is not None for row in rows):
+        kept = {row.policy_id for row in rows}
+        after = {
+            policy_id: row for policy_id, row in after.items() if policy_id in kept or row.enforced_id is None
+        }
+    return after
 
 
-def _last_number() -> int:
-    return PolicyActivation.objects.order_by("-number").values_list("number", flat=True).first() or 0
+def newest_number(now: Mapping[uuid.UUID, PolicyActivation]) -> int:
+    """Which activation was the last; 0 where there was none."""
+    return max((row.number for row in now.values()), default=0)
+
+
+def _check_unchanged(now: Mapping[uuid.UUID, PolicyActivation], as_of: int | None) -> None:
+    if as_of is not None and newest_number(now) != as_of:
+        raise Conflict(_("The active version was changed in the meantime; review the difference again."))
 
 
 def _earlier(current: PolicyActivation) -> tuple[PolicyActivation | None, PolicyActivation | None]:
@@ -202,7 +214,7 @@ def _shadow(row: PolicyActivation, current: PolicyActivation | None) -> None:
 
 def _switch_off(row: PolicyActivation, current: PolicyActivation | None) -> None:
     if current is None or row.version_id not in (current.enforced_id, current.shadow_id):
-        raise Conflict(_("This version is not in force."))
+        raise Conflict(_("This version is not in effect."))
     if current.enforced_id != row.version_id:
         row.enforced_id, row.ratio, row.rest_id = current.enforced_id, current.ratio, current.rest_id
     if current.shadow_id != row.version_id:
@@ -322,7 +334,7 @@ def add_version(*, policy_id: uuid.UUID, document: object, actor: str = "") -> t
         # Numbers are given one after the other.
         policy = Policy.objects.select_for_update().filter(pk=policy_id).first()
         if policy is None:
-            raise NotFound(_("There is no such policy."))
+            raise NotFound(_("This policy does not exist."))
         same = policy.versions.filter(digest=policy_document.digest(normal)).first()
         if same is not None:
             return same, False
@@ -390,6 +402,12 @@ def is_in_rollout(policy_id: uuid.UUID, sha256: str, ratio: float) -> bool:
         return True
     drawn = hash_of(f"{policy_id}:{sha256}".encode()).digest()
     return int.from_bytes(drawn[:8], "big") < ratio * 2**64
+
+
+def deciding_version(now: Mapping[uuid.UUID, PolicyActivation], sha256: str) -> uuid.UUID | None:
+    """The version that is carried out for an item where this holds, or None where nothing is."""
+    decides = _deciding(now, sha256) if enforcing_row(now) is not None else None
+    return decides[0] if decides is not None and decides[1] == ENFORCE else None
 
 
 def _as_in_force(decides: tuple[uuid.UUID, str] | None, modality: str) -> InForce | None:

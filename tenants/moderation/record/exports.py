@@ -9,15 +9,17 @@ import io
 import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import translation
 
 from tenants.datasets.models import Asset
+from tenants.moderation.audits.explanations import explain
 from tenants.moderation.models import Audit, Evidence, Outcome, PolicyVersion, Record, Review
 from tenants.moderation.record.lines import record_as_dict
-from tenants.moderation.reviews.cases import BLOCK, ENFORCE, LABEL, STRENGTH
+from tenants.moderation.reviews.cases import BLOCK, ENFORCE, LABEL, STRENGTH, last_appeal_day
 from tenants.scope import tenant_scope
 
 AT_ONCE = 1_000
@@ -285,7 +287,7 @@ def statement_of_reasons(
         "content_type": _content_types(one.audit),
         "content_date": content_date.date().isoformat(),
         "application_date": one.at.date().isoformat(),
-        "decision_facts": _fact_sentence(one),
+        "decision_facts": _fact_sentence(one, version, evidence.get("reasoning")),
         # Found by looking oneself, not by a notice.
         "source_type": "SOURCE_VOLUNTARY",
         "automated_detection": "Yes",
@@ -333,7 +335,16 @@ def category_of(evidence: Mapping[str, Any]) -> tuple[str, str]:
     return CATEGORIES.get(max(flagged)[1], (OTHER, "")) if flagged else (OTHER, "")
 
 
-def _fact_sentence(one: Restriction) -> str:
+def _fact_sentence(one: Restriction, version: PolicyVersion | None, reasoning: Any) -> str:
     how = "A person looked at it and decided." if one.by_person else "It was decided automatically."
     rules = f" Rules: {', '.join(one.rules)}." if one.rules else ""
-    return f"The item was examined automatically under the content policy.{rules} {how}"[:MAX_TEXT]
+    until = last_appeal_day(one.at, version.document) if version else None
+    appeal = f" An appeal can be made until {until.isoformat()} (UTC)." if until else ""
+    why = ""
+    if isinstance(reasoning, dict):
+        with translation.override("en"):
+            told = explain(reasoning, public=True)
+        # Not what would change it: statements are published.
+        why = "".join(f" {line}" for line in replace(told, otherwise=[]).sentences())
+    facts = f"The item was examined automatically under the content policy.{rules} {how}{why}"
+    return facts[: MAX_TEXT - len(appeal)] + appeal

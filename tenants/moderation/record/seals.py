@@ -1,12 +1,13 @@
-"""Seals over the record: each digests its lines and the seal before, so that no line can be changed unnoticed.
+"""Seals over a chain of lines: each digests its lines and the seal before, and is signed.
 
-`seal` runs once a minute by the scheduler. It takes no lock and may be killed anywhere: a seal is one insert, and of
-two that begin at the same line the database keeps one. `verify` computes everything anew from the lines themselves.
+`seal` runs once a minute by the scheduler. It may be killed anywhere: a seal is one insert, and of two that begin at
+the same line the database keeps one. `verify` computes everything anew from the lines themselves.
 
 What a chain cannot show by itself: somebody who may write to the tables as their owner can compute the whole chain
-anew from the changed line on, or cut its end off. So the newest digest belongs somewhere else, too: each seal is
-written to the log, the report names it, and `verify(known=…)` asks whether a digest that was noted elsewhere is still
-in the chain.
+anew from the changed line on, or cut its end off. The first shows by the signatures, for which the master key is
+needed; the second, and a chain that the application itself was made to seal anew, only by what is kept elsewhere: each
+seal is told to webhooks and in the log, `checkpoints` go to places outside, and `verify(known=…)` asks whether a digest
+that was noted elsewhere is still in the chain.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
-from tenants.moderation.models import Record, RecordClock, Seal
-from tenants.moderation.record.lines import digest_line
+from tenants.events import log_lines, webhooks
+from tenants.moderation.models import SealRow
+from tenants.moderation.record import signatures
+from tenants.moderation.record.chains import CHAINS, LOG, RECORD, Chain
 from tenants.scope import operator_scope, tenant_scope
 
 log = logging.getLogger(__name__)
@@ -34,13 +36,16 @@ BATCH = 5_000
 
 SEALS_AT_ONCE = 200
 
+# Of the release before, beside which this one runs for a while, seals come without a signature.
+UNSIGNED_FOR = dt.timedelta(days=1)
+
 
 @dataclass(frozen=True)
 class BrokenSeal:
     """The first place where record and seals do not fit.
 
-    `kind`: changed-line, missing-line, changed-seal, missing-seal, or changed-clock. `first` to `last` are the lines
-    that it is about.
+    `kind`: changed-line, missing-line, added-line, changed-seal, missing-seal, unsigned-seal, forged-seal, or
+    changed-clock. `first` to `last` are the lines that it is about.
     """
 
     kind: str
@@ -53,6 +58,7 @@ class BrokenSeal:
 class VerificationReport:
     """What `verify` looked at. `head` is the digest of the newest seal that fits, `head_last` its last line.
 
+    `signed` counts seals with a signature, `rewritten` lines of the audit log from whose events a person was erased.
     `known` says whether the digest that was asked for is in the chain; None if none was. `next` is the line to go on
     with where `at_most` ended the look early.
     """
@@ -65,6 +71,8 @@ class VerificationReport:
     broken: BrokenSeal | None = None
     known: bool | None = None
     next: int | None = None
+    signed: int = 0
+    rewritten: int = 0
 
     @property
     def ok(self) -> bool:
@@ -78,68 +86,98 @@ class VerificationReport:
 
 
 def seal_all() -> int:
-    """Seal the new lines of every tenant that has some; returns how many lines."""
+    """Seal the new lines of every tenant that has some, in both chains; returns how many lines."""
     sealed = 0
-    for tenant_id in tenants_with_new_lines():
-        try:
-            sealed += seal(tenant_id)
-        except Exception:
-            # One tenant's trouble must not keep the others from being sealed.
-            log.exception("sealing failed", extra={"tenant": str(tenant_id)})
+    for chain in CHAINS.values():
+        for tenant_id in tenants_with_new_lines(chain):
+            try:
+                sealed += seal(tenant_id, chain)
+            except Exception:
+                # One tenant's trouble must not keep the others from being sealed.
+                log.exception("sealing failed", extra={"tenant": str(tenant_id), "chain": chain.name})
     return sealed
 
 
-def tenants_with_new_lines() -> list[uuid.UUID]:
+def tenants_with_new_lines(chain: Chain = RECORD) -> list[uuid.UUID]:
     with operator_scope("find records to seal"):
-        newest = Seal.objects.filter(tenant_id=OuterRef("tenant_id")).order_by("-first").values("last")[:1]
-        clocks = RecordClock.objects.annotate(sealed=Subquery(newest))
-        behind = clocks.filter(Q(sealed=None, last__gt=0) | Q(sealed__lt=F("last")))
-        return list(behind.order_by("tenant_id").values_list("tenant_id", flat=True))
+        return chain.behind()
 
 
-def seal(tenant_id: uuid.UUID) -> int:
+def seal(tenant_id: uuid.UUID, chain: Chain = RECORD) -> int:
     """Seal a tenant's lines up to now, in batches; returns how many lines."""
+    numbered = -1
+    while numbered:
+        with tenant_scope(tenant_id):
+            numbered = chain.prepare()
     total = 0
-    while count := _seal_some(tenant_id):
+    while count := _seal_some(tenant_id, chain):
         total += count
     return total
 
 
-def _seal_some(tenant_id: uuid.UUID) -> int:
+def _seal_some(tenant_id: uuid.UUID, chain: Chain) -> int:
     with tenant_scope(tenant_id):
-        before = Seal.objects.order_by("-first").first()
+        before = chain.seals.objects.order_by("-first").first()
         first = before.last + 1 if before else 1
-        rows = list(Record.objects.filter(sequence__gte=first).order_by("sequence")[:BATCH])
+        rows = list(chain.lines.objects.filter(sequence__gte=first).order_by("sequence")[:BATCH])
         if not rows:
             return 0
         if rows[0].sequence != first or rows[-1].sequence != first + len(rows) - 1:
             # The seal says what is there; verify says what is missing.
             log.error("lines are missing in the record", extra={"tenant": str(tenant_id), "first": first})
-        made = Seal(
+        made = chain.seals(
+            tenant_id=tenant_id,
             first=first,
             last=rows[-1].sequence,
             previous=before.digest if before else "",
             created_at=timezone.now(),
         )
-        made.digest = digest_seal(made, lines_digest(rows))
+        made.digest = digest_seal(made, _hash_digests(row.digest for row in rows))
+        signed = signatures.key_ring().sign(message_of(made, chain))
+        made.signature, made.key_id = signed.value, signed.key_id
         # Of two that seal at once one wins, and both go on after it.
-        Seal.objects.bulk_create([made], ignore_conflicts=True)
-    log.info("record sealed", extra={"tenant": str(tenant_id), "last_line": made.last, "digest": made.digest})
+        chain.seals.objects.bulk_create([made], ignore_conflicts=True)
+        if chain.seals.objects.filter(pk=made.pk).exists():
+            webhooks.emit("record.sealed", as_told(made, chain))
+    log.info(
+        "record sealed",
+        extra={
+            "tenant": str(tenant_id),
+            "chain": chain.name,
+            "last_line": made.last,
+            "digest": made.digest,
+        },
+    )
     return len(rows)
 
 
-def lines_digest(rows: list[Record]) -> str:
-    return _hash_digests(digest_line(row) for row in rows).hexdigest()
+def as_told(made: SealRow, chain: Chain) -> dict[str, object]:
+    """A seal as it is told outside: enough to check its signature, and to ask for it by `known`."""
+    return {
+        "chain": chain.name,
+        "first": made.first,
+        "last": made.last,
+        "digest": made.digest,
+        "previous": made.previous,
+        "sealed_at": made.created_at,
+        "key": made.key_id,
+        "signature": made.signature,
+    }
 
 
-def _hash_digests(digests: Iterator[str], into: Any = None) -> Any:
-    into = into or hashlib.sha256()
+def message_of(seal: SealRow, chain: Chain) -> str:
+    """What is signed."""
+    return f"crosslight seal 1\n{seal.tenant_id}\n{chain.name}\n{seal.last}\n{seal.digest}"
+
+
+def _hash_digests(digests: Iterator[str]) -> str:
+    folded = hashlib.sha256()
     for digest in digests:
-        into.update(bytes.fromhex(digest))
-    return into
+        folded.update(bytes.fromhex(digest))
+    return folded.hexdigest()
 
 
-def digest_seal(seal: Seal, lines: str) -> str:
+def digest_seal(seal: SealRow, lines: str) -> str:
     """`lines` is the digest over the digests of its lines."""
     at = seal.created_at.astimezone(dt.UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(f"{seal.previous}\n{seal.first}\n{seal.last}\n{at}\n{lines}".encode()).hexdigest()
@@ -154,14 +192,19 @@ class _Stop(Exception):
 
 
 def verify(
-    tenant_id: uuid.UUID, *, first: int = 1, at_most: int | None = None, known: str = ""
+    tenant_id: uuid.UUID,
+    *,
+    chain: Chain = RECORD,
+    first: int = 1,
+    at_most: int | None = None,
+    known: str = "",
 ) -> VerificationReport:
-    """Look through record and seals, in short scopes and a memory that does not grow.
+    """Look through lines and seals, in short scopes and a memory that does not grow. Raises KeyUnreadable.
 
     `first`: begin with the seal of this line and believe the one before it; 1 looks at everything. `at_most`: stop at
     the end of the seal that reaches so many lines. `known`: a digest of a seal that must be there.
     """
-    look = _Verification(tenant_id, known)
+    look = _Verification(tenant_id, chain, known)
     try:
         look.begin(first)
         following = look.seals(at_most)
@@ -175,9 +218,10 @@ def verify(
 class _Verification:
     """How far a verification has come."""
 
-    def __init__(self, tenant_id: uuid.UUID, known: str) -> None:
-        self.tenant_id, self.wanted = tenant_id, known
-        self.lines = self.count = self.unsealed = self.clock = 0
+    def __init__(self, tenant_id: uuid.UUID, chain: Chain, known: str) -> None:
+        self.tenant_id, self.chain, self.wanted = tenant_id, chain, known
+        self.lines = self.count = self.unsealed = self.clock = self.signed = self.rewritten = 0
+        self.keys = signatures.key_ring()
         self.head, self.at, self.found = "", 0, False
 
     def report(self, *, broken: BrokenSeal | None = None, following: int | None = None) -> VerificationReport:
@@ -192,19 +236,20 @@ class _Verification:
             broken=broken,
             known=self.found if settled else None,
             next=following,
+            signed=self.signed,
+            rewritten=self.rewritten,
         )
 
     def begin(self, first: int) -> None:
         with tenant_scope(self.tenant_id):
-            before = Seal.objects.filter(last__lt=first).order_by("-first").first()
+            before = self.chain.seals.objects.filter(last__lt=first).order_by("-first").first()
         if before is not None:
             self.head, self.at = before.digest, before.last
         self._read_clock()
 
     def _read_clock(self) -> None:
         with tenant_scope(self.tenant_id):
-            clock = RecordClock.objects.first()
-            self.clock = clock.last if clock else 0
+            self.clock = self.chain.clock()
 
     def seals(self, at_most: int | None) -> int | None:
         """Look at every seal; the line to go on with if it was enough before."""
@@ -215,13 +260,13 @@ class _Verification:
                     return self.at + 1
         return None
 
-    def _next_seals(self) -> list[Seal]:
+    def _next_seals(self) -> list[SealRow]:
         with tenant_scope(self.tenant_id):
             # By where a seal ends: one whose beginning was changed is looked at, too.
-            rows = Seal.objects.filter(last__gt=self.at).order_by("first", "last")
+            rows = self.chain.seals.objects.filter(last__gt=self.at).order_by("first", "last")
             return list(rows[:SEALS_AT_ONCE])
 
-    def _seal(self, seal: Seal) -> None:
+    def _seal(self, seal: SealRow) -> None:
         begin = self.at + 1
         if seal.first > begin:
             detail = f"No seal covers the lines {begin} to {seal.first - 1}."
@@ -242,23 +287,42 @@ class _Verification:
                 "changed together with their own digests."
             )
             raise _Stop(BrokenSeal("changed-seal", seal.first, seal.last, detail))
+        self._check_signature(seal)
         self.count += 1
         self.head, self.at = seal.digest, seal.last
         self.found = self.found or seal.digest == self.wanted
+
+    def _check_signature(self, seal: SealRow) -> None:
+        lines = f"The seal of the lines {seal.first} to {seal.last}"
+        if seal.signature:
+            if not self.keys.verifies(message_of(seal, self.chain), seal.key_id, seal.signature):
+                detail = f"{lines} was not signed by this installation (key {seal.key_id})."
+                raise _Stop(BrokenSeal("forged-seal", seal.first, seal.last, detail))
+            self.signed += 1
+        elif seal.created_at > self.keys.since + UNSIGNED_FOR:
+            detail = f"{lines} has no signature, though all were signed when it was made."
+            raise _Stop(BrokenSeal("unsigned-seal", seal.first, seal.last, detail))
 
     def rest(self) -> None:
         """The lines that no seal covers yet."""
         at = self.at
         self._walk(self.clock)
         self.unsealed = self.clock - at
+        if self.chain is LOG:
+            with tenant_scope(self.tenant_id):
+                overlooked = log_lines.count_overlooked()
+                self.unsealed += log_lines.count_waiting()
+            if overlooked:
+                detail = f"The audit log has {overlooked} events from before that were never numbered."
+                raise _Stop(BrokenSeal("added-line", at, at, detail))
 
     def _walk(self, last: int) -> str:
         """Every line up to `last` is there and as it was written; the digest over their digests."""
         folded, at = hashlib.sha256(), self.at
         while at < last:
-            rows = self._lines(at, last)
-            for row in rows:
-                self._line(row, at + 1)
+            rows, digests = self._lines(at, last)
+            for row, digest in zip(rows, digests, strict=True):
+                self._line(row, digest, at + 1)
                 folded.update(bytes.fromhex(row.digest))
                 at = row.sequence
                 self.lines += 1
@@ -266,18 +330,20 @@ class _Verification:
                 raise _Stop(BrokenSeal("missing-line", at + 1, last, _missing(at + 1, last)))
         return folded.hexdigest()
 
-    def _lines(self, after: int, last: int) -> list[Record]:
+    def _lines(self, after: int, last: int) -> tuple[list[Any], list[str]]:
         with tenant_scope(self.tenant_id):
-            rows = Record.objects.filter(sequence__gt=after, sequence__lte=last).order_by("sequence")
-            return list(rows[:BATCH])
+            rows = self.chain.lines.objects.filter(sequence__gt=after, sequence__lte=last)
+            found = list(rows.order_by("sequence")[:BATCH])
+            return found, self.chain.digests(found)
 
-    def _line(self, row: Record, expected: int) -> None:
+    def _line(self, row: Any, digest: str, expected: int) -> None:
         if row.sequence != expected:
             detail = _missing(expected, row.sequence - 1)
             raise _Stop(BrokenSeal("missing-line", expected, row.sequence - 1, detail))
-        if digest_line(row) != row.digest:
+        if digest != row.digest:
             detail = f"Line {row.sequence} is not what was written: its digest does not fit."
             raise _Stop(BrokenSeal("changed-line", row.sequence, row.sequence, detail))
+        self.rewritten += getattr(row, "why", "") == log_lines.ERASURE
 
 
 def _missing(first: int, last: int) -> str:

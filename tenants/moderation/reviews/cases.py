@@ -14,11 +14,14 @@ not count. So each step can be taken back, and what the item stands at is comput
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from django.utils import timezone
 
 from tenants.datasets.models import Asset
 from tenants.moderation.models import Audit, Outcome, PolicyVersion, Review
@@ -65,6 +68,11 @@ class Case:
     def rules(self) -> dict[str, Mapping[str, Any]]:
         return {rule["id"]: rule for rule in self.document.get("rules", ())}
 
+    def appealable_until(self) -> dt.date | None:
+        """The last day of appeals against what was decided last; None where the policy sets no limit."""
+        decided = [self.audit.created_at, *(o.created_at for o in self.outcomes if o.kind != Kind.SECOND)]
+        return last_appeal_day(max(decided), self.document)
+
     def review(self, review_id: uuid.UUID | None) -> Review | None:
         return next((review for review in self.reviews if review.id == review_id), None)
 
@@ -107,6 +115,16 @@ class Case:
                 *(EffectiveDecision(ALLOW, _labels(rule)) for rule in fired),
             ]
         )
+
+
+def last_appeal_day(decided_at: dt.datetime, document: Mapping[str, Any]) -> dt.date | None:
+    """The last day (UTC) on which a decision by this policy can be appealed against; None: there is none."""
+    days = document.get("appeal_days")
+    return (decided_at.astimezone(dt.UTC) + dt.timedelta(days)).date() if days else None
+
+
+def today() -> dt.date:
+    return timezone.now().astimezone(dt.UTC).date()
 
 
 def counted_after(appeal: Outcome, live: Sequence[Outcome], counted: Sequence[Outcome]) -> list[Outcome]:

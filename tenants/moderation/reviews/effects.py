@@ -18,7 +18,16 @@ from tenants.datasets.services import queue_embedding
 from tenants.errors import Conflict
 from tenants.events import webhooks
 from tenants.events.services import record
-from tenants.moderation.models import Audit, AuditRequest, Evidence, Outcome, PolicyVersion, Review, Strike
+from tenants.moderation.models import (
+    Appeal,
+    Audit,
+    AuditRequest,
+    Evidence,
+    Outcome,
+    PolicyVersion,
+    Review,
+    Strike,
+)
 from tenants.moderation.reviews.cases import ALLOW, BLOCK, LABEL, REVIEW, Case, EffectiveDecision
 from tenants.retrieval import query
 from tenants.retrieval.index import remove_vectors
@@ -217,7 +226,7 @@ def block_copies(*, case: Case, list_id: uuid.UUID | None, actor: str, note: str
     from tenants.moderation import known_content
 
     if case.asset_id is None:
-        raise Conflict(_("The item is no asset any more, so that its copies cannot be found by it."))
+        raise Conflict(_("The item is no longer an asset, so its copies cannot be found."))
     return known_content.add_asset_copies(
         asset_id=case.asset_id, list_id=list_id, note=note[: known_content.MAX_NOTE], actor=actor
     )
@@ -238,6 +247,21 @@ def emit_review_opened(reviews: Iterable[Review]) -> None:
 def emit_review_decided(review: Review, outcome: Outcome) -> None:
     webhooks.emit(
         "review.decided", {**_event_payload(review), "outcome": outcome.id, "decision": outcome.decision}
+    )
+
+
+def emit_appeal(appeal: Appeal) -> None:
+    """An appeal waits (again, where its decision was undone), or was decided."""
+    decided = appeal.state != Appeal.State.OPEN
+    webhooks.emit(
+        "appeal.decided" if decided else "appeal.opened",
+        {
+            "appeal": appeal.id,
+            "audit": appeal.audit_id,
+            "asset": appeal.asset_id,
+            "review": appeal.review_id,
+            "state": str(appeal.state),
+        },
     )
 
 

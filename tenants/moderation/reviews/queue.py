@@ -18,10 +18,12 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tenants.accounts.models import ApiKey
+from tenants.accounts.models import ApiKey, Membership
+from tenants.accounts.permissions import MODERATE
+from tenants.accounts.roles import scopes_in
 from tenants.errors import Conflict, NotAllowed, NotFound
 from tenants.moderation import shapes
-from tenants.moderation.models import Outcome, Review
+from tenants.moderation.models import Appeal, Outcome, Review
 from tenants.moderation.reviews import effects
 from tenants.moderation.reviews.cases import WAITING, Case
 from tenants.scope import current_tenant_id, narrowing, tenant_scope, whole_tenant
@@ -106,21 +108,47 @@ BY_ANOTHER = Q(kind__in=[Kind.SECOND, Kind.APPEAL]) | ~Q(of_review=None)
 def claimable_by(actor: str) -> QuerySet[Review]:
     """The flags that nobody holds and that this actor may see and decide."""
     free = Review.objects.filter(state=State.OPEN)
-    theirs = visible_to(actor, free).exclude(BY_ANOTHER & Q(decided_before(actor)))
-    if narrowing() is None:
-        return theirs
-    # Also what they decided before in queues that they do not see any more.
-    with whole_tenant():
-        barred = list(free.filter(BY_ANOTHER, decided_before(actor)).values_list("pk", flat=True))
-    return theirs.exclude(pk__in=barred)
+    seen = visible_to(actor, free).exclude(BY_ANOTHER & Q(decided_before(actor)))
+    return seen.exclude(pk__in=own_appeals(actor).values("review_id")) if _leaves_to_others(actor) else seen
+
+
+def own_appeals(actor: str) -> QuerySet[Appeal]:
+    """The open appeals of a person. A key has none: it speaks for whoever its owner's product lets appeal."""
+    person = _uuid(actor.removeprefix("user:"))
+    return Appeal.objects.filter(state=Appeal.State.OPEN, created_by=str(person) if person else None)
+
+
+def _leaves_to_others(actor: str) -> bool:
+    """Whether the actor has appeals that somebody else can decide. One query for who has none."""
+    return own_appeals(actor).exists() and has_other_reviewers(actor)
+
+
+def has_other_reviewers(actor: str) -> bool:
+    """Whether another member of the tenant decides reviews of everything."""
+    tenant_id, names = current_tenant_id(), names_of(actor)
+    people = [person for name in names if (person := _uuid(name))]
+    others = Membership.objects.filter(tenant=tenant_id, user__is_active=True, datasets=None, queues=None)
+    roles = others.exclude(user__in=people).values_list("role", flat=True).distinct()
+    return any(MODERATE in scopes_in(tenant_id, role) for role in roles)
+
+
+def why_barred(actor: str, review: Review) -> str:
+    """Why another person has to decide this flag; empty where the actor may."""
+    if Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists():
+        return _("You have decided about this item before; another person has to decide this.")
+    if review.kind == Kind.APPEAL and own_appeals(actor).filter(review_id=review.pk).exists():
+        return (
+            _("This is your own appeal; another person has to decide it.")
+            if has_other_reviewers(actor)
+            else ""
+        )
+    return ""
 
 
 def require_impartial(actor: str, review: Review) -> None:
     """Raises NotAllowed where another person has to decide."""
-    with whole_tenant():
-        barred = Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists()
-    if barred:
-        raise NotAllowed(_("You have decided about this item before; another person has to decide this."))
+    if why := why_barred(actor, review):
+        raise NotAllowed(why)
 
 
 # --- Reading -----------------------------------------------------------------------------------------------
@@ -168,10 +196,10 @@ def rows_after(rows: QuerySet[Review], order: str, after: Review) -> QuerySet[Re
 
 def get_review(*, review_id: uuid.UUID | None, actor: str) -> Review:
     """Raises NotFound, also for one whose item the actor may not read."""
-    rows = visible_to(actor, Review.objects.select_related("audit", "asset"))
+    rows = visible_to(actor, Review.objects.select_related("audit", "asset__blob"))
     found = rows.filter(pk=review_id).first() if review_id else None
     if found is None:
-        raise NotFound(_("There is no such review."))
+        raise NotFound(_("This review does not exist."))
     return found
 
 
@@ -196,18 +224,23 @@ def claim(*, review_id: uuid.UUID, actor: str) -> Review:
         review = _locked(review_id, actor)
         require_waiting(review)
         if is_held(review) and review.claimed_by != actor:
-            raise Conflict(_("Somebody else holds this review."), lease_until=review.lease_until)
+            raise Conflict(_("Someone else has claimed this review."), lease_until=review.lease_until)
         require_impartial(actor, review)
         return _take(review, actor)
 
 
-def claim_next(*, actor: str, kind: str = "", rule: str = "", order: str = "severity") -> Review | None:
-    """Take the first flag that is free; None if there is none. Two who ask at once get different ones."""
+def claim_next(
+    *, actor: str, kind: str = "", rule: str = "", order: str = "severity", after: Review | None = None
+) -> Review | None:
+    """Take the first flag that is free, of those after `after` in the order; None if there is none. Two who ask at once
+    get different ones."""
     with tenant_scope(current_tenant_id()):
         free_lapsed()
         rows = claimable_by(actor).order_by(*ORDERS[order])
         equal = {"kind": kind, "rule": rule}
         rows = rows.filter(**{name: value for name, value in equal.items() if value})
+        if after is not None:
+            rows = rows_after(rows, order, after)
         review = rows.select_for_update(skip_locked=True, of=("self",)).first()
         return None if review is None else _take(review, actor)
 
@@ -225,7 +258,7 @@ def release(*, review_id: uuid.UUID, actor: str) -> Review:
         review = _locked(review_id, actor)
         require_waiting(review)
         if review.state == State.CLAIMED and review.claimed_by != actor and is_held(review):
-            raise Conflict(_("Somebody else holds this review."), lease_until=review.lease_until)
+            raise Conflict(_("Someone else has claimed this review."), lease_until=review.lease_until)
         review.state, review.claimed_by, review.lease_until = State.OPEN, "", None
         review.save(update_fields=["state", "claimed_by", "lease_until"])
         return review
@@ -237,7 +270,7 @@ def require_claim(review: Review, actor: str) -> None:
     if is_held(review) and review.claimed_by == actor:
         return
     if is_held(review):
-        raise Conflict(_("Somebody else holds this review."), lease_until=review.lease_until)
+        raise Conflict(_("Someone else has claimed this review."), lease_until=review.lease_until)
     if review.claimed_by == actor:
         raise Conflict(_("Your claim on this review has run out. Claim it again; nothing was decided."))
     raise Conflict(_("Claim this review before you decide it."))
@@ -252,7 +285,7 @@ def require_waiting(review: Review) -> None:
 def _locked(review_id: uuid.UUID, actor: str) -> Review:
     found = visible_to(actor, Review.objects.filter(pk=review_id)).select_for_update(of=("self",)).first()
     if found is None:
-        raise NotFound(_("There is no such review."))
+        raise NotFound(_("This review does not exist."))
     return found
 
 

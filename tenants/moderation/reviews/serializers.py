@@ -16,13 +16,22 @@ from msgspec.structs import asdict
 
 from tenants.moderation import shapes
 from tenants.moderation.models import Appeal, Outcome, Review
-from tenants.moderation.reviews import effects, figures, queue
+from tenants.moderation.reviews import effects, figures, queue, services
 from tenants.moderation.reviews.cases import WAITING, EffectiveDecision, read_cases
 from tenants.moderation.reviews.figures import Agreement, Precision
 
 
+def appeal_shapes(appeals: Sequence[Appeal]) -> dict[uuid.UUID, shapes.Appeal]:
+    """In the shape of the API; one query for all answers."""
+    answers = services.answers_to(appeals)
+    return {appeal.id: _appeal_shape(appeal, answers.get(appeal.id)) for appeal in appeals}
+
+
 def appeal_shape(appeal: Appeal) -> shapes.Appeal:
-    """The appeal in the shape of the API."""
+    return appeal_shapes([appeal])[appeal.id]
+
+
+def _appeal_shape(appeal: Appeal, answer: Outcome | None) -> shapes.Appeal:
     return shapes.Appeal(
         id=str(appeal.id),
         audit=str(appeal.audit_id),
@@ -33,6 +42,8 @@ def appeal_shape(appeal: Appeal) -> shapes.Appeal:
         created_by=appeal.created_by,
         created_at=appeal.created_at,
         decided_at=appeal.decided_at,
+        decided_by=answer.reviewer if answer else None,
+        answer=answer.reason if answer else None,
     )
 
 

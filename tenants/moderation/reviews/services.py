@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -15,10 +16,23 @@ from django.utils.translation import gettext_noop
 from tenants.datasets.metadata import check_text
 from tenants.datasets.models import Asset
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
+from tenants.events.services import record as log
 from tenants.moderation import record
 from tenants.moderation.models import Appeal, Audit, Outcome, PolicyVersion, Review
-from tenants.moderation.reviews import effects, queue
-from tenants.moderation.reviews.cases import ALLOW, BLOCK, ENFORCE, LABEL, REVIEW, WAITING, Case, lock_cases
+from tenants.moderation.reviews import cases, effects, queue
+from tenants.moderation.reviews.cases import (
+    ALLOW,
+    BLOCK,
+    ENFORCE,
+    LABEL,
+    REVIEW,
+    WAITING,
+    Case,
+    lock_cases,
+    newest_audits,
+    read_cases,
+)
+from tenants.moderation.reviews.figures import live_outcomes
 from tenants.moderation.rules.decision import Decision
 from tenants.scope import current_tenant_id, narrowing, tenant_scope, whole_tenant
 
@@ -30,8 +44,8 @@ DECISIONS = (ALLOW, LABEL, BLOCK)
 MAX_REASON, MAX_LABELS, MAX_LABEL = 2000, 20, 60
 
 COPIES_ELSEWHERE = gettext_noop(
-    "Copies may be in datasets that you do not see. Block this item alone, and ask somebody who sees the whole "
-    "workspace to block its copies."
+    "Copies may be in datasets you cannot see. Block this item alone, and ask someone with access to "
+    "the whole workspace to block its copies."
 )
 OTHERS_FIRST = gettext_noop("Another flag of this item is open. Decide that one first.")
 
@@ -132,17 +146,23 @@ def decide_review(
         raise Invalid(_("Only what is blocked can be put on a list."), pointer="/block_copies")
     if block_copies and narrowing() is not None:
         raise NotAllowed(_(COPIES_ELSEWHERE))
+    # Who may see the flag decides it; what follows is of all flags of the item, and of the tenant's record.
     with tenant_scope(current_tenant_id()):
         review = queue.get_review(review_id=review_id, actor=actor)
-        # Who may see the flag decides it; what follows is of all flags of the item, and of the tenant's record.
-        with whole_tenant():
-            case, review = _locked(review)
-            queue.require_claim(review, actor)
-            added = None
-            if block_copies:
-                added = effects.block_copies(case=case, list_id=list_id, actor=actor, note=verdict.reason)
-            outcome, line = settle(case, review, verdict, actor, copies_id=added)
-            record.append_all([line])
+        return _decide(review, verdict, actor, block_copies=block_copies, list_id=list_id)
+
+
+def _decide(
+    review: Review, verdict: Verdict, actor: str, *, block_copies: bool, list_id: uuid.UUID | None
+) -> Outcome:
+    with whole_tenant():
+        case, review = _locked(review)
+        queue.require_claim(review, actor)
+        added = None
+        if block_copies:
+            added = effects.block_copies(case=case, list_id=list_id, actor=actor, note=verdict.reason)
+        outcome, line = settle(case, review, verdict, actor, copies_id=added)
+        record.append_all([line])
         return outcome
 
 
@@ -161,7 +181,7 @@ def checked_reason(reason: str) -> str:
     """Raises Invalid."""
     check_text(reason, "/reason")
     if not reason.strip():
-        raise Invalid(_("Say why: a decision without a reason helps nobody."), pointer="/reason")
+        raise Invalid(_("Give a reason: a decision without one helps no one."), pointer="/reason")
     if len(reason) > MAX_REASON:
         raise Invalid(
             _("A reason has at most %(reason)s characters.") % {"reason": MAX_REASON}, pointer="/reason"
@@ -188,7 +208,7 @@ def _locked(found: Review) -> tuple[Case, Review]:
     case = lock_cases([found.audit_id])[found.audit_id]
     review = case.review(found.id)
     if review is None:
-        raise NotFound(_("There is no such review."))
+        raise NotFound(_("This review does not exist."))
     return case, review
 
 
@@ -224,7 +244,8 @@ def settle(
     review.state, review.decided_at, review.lease_until = State.DECIDED, timezone.now(), None
     review.save(update_fields=["state", "decided_at", "lease_until", "claimed_by"])
     if review.kind == Kind.APPEAL:
-        _answer_appeal(review, Appeal.State.UPHELD if is_unchanged(outcome) else Appeal.State.OVERTURNED)
+        state = Appeal.State.UPHELD if is_unchanged(outcome) else Appeal.State.OVERTURNED
+        _answer_appeal(review, state, actor=actor, outcome=outcome)
     effects.emit_review_decided(review, outcome)
     queue.sample_second_opinion(case, review, outcome)
     effects.apply_standing(case, before, actor=actor, rule=review.rule)
@@ -235,8 +256,14 @@ def is_unchanged(outcome: Outcome) -> bool:
     return outcome.decision == outcome.before
 
 
-def _answer_appeal(review: Review, state: str) -> None:
-    Appeal.objects.filter(review_id=review.id).update(state=state, decided_at=review.decided_at)
+def _answer_appeal(review: Review, state: str, *, actor: str = "", outcome: Outcome | None = None) -> None:
+    for appeal in Appeal.objects.filter(review_id=review.id):
+        appeal.state, appeal.decided_at, appeal.seen_at = state, review.decided_at, None
+        appeal.save(update_fields=["state", "decided_at", "seen_at"])
+        effects.emit_appeal(appeal)
+        if outcome is not None:
+            details = _about(appeal, state=str(state), decision=outcome.decision)
+            log(actor=actor, verb="appeal.decided", target=str(appeal.id), details=details)
 
 
 def reopen(review: Review) -> None:
@@ -292,6 +319,9 @@ SEVERITY = 60
 
 RULE = "appeal"
 
+# Of one person, that wait. Keys are limited by their rates.
+MAX_OPEN_APPEALS = 50
+
 # What an appeal may be decided as: by its result, or by what becomes of the item.
 APPEAL_DECISIONS = (UPHELD.value, OVERTURNED.value, *DECISIONS)
 
@@ -300,7 +330,7 @@ def open_appeal(*, audit_id: uuid.UUID | None, reason: str, actor: str) -> Appea
     """Disagree with what an item stands at, by the id of its audit; the appeal is in the queue at once.
 
     Raises NotFound, Invalid, Conflict (nothing was enforced, a newer audit decides, a flag of the item is still open,
-    or an appeal is).
+    or an appeal is, the policy's time for it is over, or the person has MAX_OPEN_APPEALS).
     """
     check_text(reason, "/reason")
     if not reason.strip() or len(reason) > MAX_REASON:
@@ -309,22 +339,75 @@ def open_appeal(*, audit_id: uuid.UUID | None, reason: str, actor: str) -> Appea
         )
     with tenant_scope(current_tenant_id()):
         if audit_id is None or not Audit.objects.filter(pk=audit_id).exists():
-            raise NotFound(_("There is no such audit."))
+            raise NotFound(_("This audit does not exist."))
+        if queue.own_appeals(actor)[:MAX_OPEN_APPEALS].count() == MAX_OPEN_APPEALS:
+            raise Conflict(
+                _("You have %(count)s appeals that wait. Wait until some of them are decided.")
+                % {"count": MAX_OPEN_APPEALS}
+            )
         # Who sees the item may disagree; what it stands at is by all flags, also of queues that they do not see.
         with whole_tenant():
-            case = lock_cases([audit_id])[audit_id]
+            return _open_appeal(audit_id, reason.strip(), actor)
+
+
+def _open_appeal(audit_id: uuid.UUID, reason: str, actor: str) -> Appeal:
+    case = lock_cases([audit_id])[audit_id]
+    _refuse_appeal(case)
+    appeal = _create_appeal(case, reason, actor)
+    decision = case.standing().decision
+    log(actor=actor, verb="appeal.opened", target=str(appeal.id), details=_about(appeal, decision=decision))
+    record.append(
+        kind=record.APPEAL_OPENED,
+        audit=audit_id,
+        item=case.audit.item,
+        subject=appeal.id,
+        decision=decision,
+        actor=actor,
+        payload={"reason": appeal.reason},
+    )
+    return appeal
+
+
+def _about(appeal: Appeal, **details: str) -> dict[str, str | None]:
+    asset = str(appeal.asset_id) if appeal.asset_id else None
+    return {"audit": str(appeal.audit_id), "asset": asset, **details}
+
+
+def newest_audit(asset_id: uuid.UUID) -> uuid.UUID | None:
+    """The audit that decides about an asset, by which one appeals."""
+    return newest_audits([asset_id]).get(asset_id)
+
+
+@dataclass(frozen=True)
+class AppealWindow:
+    """Whether somebody could appeal now, until which day (UTC; None: no limit), and whether only that is why not."""
+
+    is_open: bool
+    until: dt.date | None = None
+    is_over: bool = False
+
+
+def appeal_window(audit_id: uuid.UUID | None) -> AppealWindow:
+    """For appeals against what the item of this audit stands at."""
+    if audit_id is None:
+        return AppealWindow(is_open=False)
+    with whole_tenant():
+        case = read_cases([audit_id]).get(audit_id)
+        if case is None or case.audit.mode != ENFORCE:
+            return AppealWindow(is_open=False)
+        until = case.appealable_until()
+        try:
             _refuse_appeal(case)
-            appeal = _create_appeal(case, reason.strip(), actor)
-            record.append(
-                kind=record.APPEAL_OPENED,
-                audit=audit_id,
-                item=case.audit.item,
-                subject=appeal.id,
-                decision=case.standing().decision,
-                actor=actor,
-                payload={"reason": appeal.reason},
-            )
-        return appeal
+        except TooLate:
+            return AppealWindow(is_open=False, until=until, is_over=True)
+        except Conflict:
+            return AppealWindow(is_open=False, until=until)
+        waits = Appeal.objects.filter(audit=audit_id, state=AppealState.OPEN).exists()
+        return AppealWindow(is_open=not waits, until=until)
+
+
+class TooLate(Conflict):
+    """The days are over in which the policy lets people appeal."""
 
 
 def _refuse_appeal(case: Case) -> None:
@@ -335,7 +418,14 @@ def _refuse_appeal(case: Case) -> None:
     if case.audit.item and case.asset_id is None:
         raise Conflict(_("The item was erased; there is nothing left to decide."))
     if case.standing().decision == REVIEW:
-        raise Conflict(_("A person still has to decide about this item; there is no decision yet."))
+        raise Conflict(_("A person still has to decide on this item."))
+    until = case.appealable_until()
+    if until is not None and cases.today() > until:
+        day = until.isoformat()
+        raise TooLate(
+            _("Appeals against this decision could be made until %(day)s (UTC).") % {"day": day},
+            appealable_until=day,
+        )
 
 
 def _create_appeal(case: Case, reason: str, actor: str) -> Appeal:
@@ -354,9 +444,11 @@ def _create_appeal(case: Case, reason: str, actor: str) -> Appeal:
     except IntegrityError as error:
         raise Conflict(_("There is an open appeal about this item.")) from error
     effects.emit_review_opened([review])
-    return Appeal.objects.create(
+    appeal = Appeal.objects.create(
         audit=case.audit, asset_id=case.asset_id, review_id=review.id, reason=reason, created_by=actor
     )
+    effects.emit_appeal(appeal)
+    return appeal
 
 
 def decide_appeal(
@@ -402,21 +494,55 @@ def _appeal_verdict(case: Case, decision: str, reason: str, labels: list[str] | 
     return Verdict(*checked_verdict(becomes, reason, labels))
 
 
-def list_appeals(*, actor: str, state: str = "", audit_id: uuid.UUID | None = None) -> QuerySet[Appeal]:
-    """Appeals whose item the actor may read, newest first."""
-    seen = queue.visible_to(actor, Review.objects.filter(kind=Review.Kind.APPEAL)).values("pk")
-    rows = Appeal.objects.filter(review_id__in=seen).order_by("-id")
+def list_appeals(
+    *, actor: str, state: str = "", audit_id: uuid.UUID | None = None, own: bool = False
+) -> QuerySet[Appeal]:
+    """Appeals whose item the actor may read, newest first. `own`: only those that the actor made, whatever queues of
+    reviews they see."""
+    if own:
+        there = Q(asset=None) | Q(asset__dataset__deleted_at=None)
+        rows = Appeal.objects.filter(there, created_by=actor).order_by("-id")
+    else:
+        seen = queue.visible_to(actor, Review.objects.filter(kind=Review.Kind.APPEAL)).values("pk")
+        rows = Appeal.objects.filter(review_id__in=seen).order_by("-id")
     if state:
         rows = rows.filter(state=state)
     return rows.filter(audit=audit_id) if audit_id else rows
 
 
-def get_appeal(*, appeal_id: uuid.UUID | None, actor: str) -> Appeal:
+def get_appeal(*, appeal_id: uuid.UUID | None, actor: str, own: bool = False) -> Appeal:
     """Raises NotFound."""
-    found = list_appeals(actor=actor).filter(pk=appeal_id).first() if appeal_id else None
+    found = list_appeals(actor=actor, own=own).filter(pk=appeal_id).first() if appeal_id else None
     if found is None:
-        raise NotFound(_("There is no such appeal."))
+        raise NotFound(_("This appeal does not exist."))
     return found
+
+
+def answers_to(appeals: Collection[Appeal]) -> dict[uuid.UUID, Outcome]:
+    """What was answered to those that are decided, by the appeal's id. Who may read an appeal may read its answer."""
+    wanted = {
+        appeal.review_id: appeal.id
+        for appeal in appeals
+        if appeal.review_id and appeal.state != AppealState.OPEN
+    }
+    if not wanted:
+        return {}
+    with whole_tenant():
+        rows = live_outcomes(Kind.APPEAL).filter(review__in=list(wanted)).order_by("id")
+        return {wanted[outcome.review]: outcome for outcome in rows}
+
+
+def unread_answers(*, actor: str) -> QuerySet[Appeal]:
+    """The actor's appeals that were decided and whose answer they have not read, the newest first."""
+    # By one index, without a look at the assets: the first page asks this each time.
+    rows = Appeal.objects.filter(created_by=actor, seen_at=None)
+    return rows.exclude(state=AppealState.OPEN).order_by("-id")
+
+
+def mark_answer_read(appeal: Appeal, *, actor: str) -> None:
+    """Who appealed has read the answer; nothing for others, or where it was read before."""
+    rows = unread_answers(actor=actor).filter(pk=appeal.pk)
+    Appeal.objects.filter(pk__in=rows.values("pk")).update(seen_at=timezone.now())
 
 
 AT_ONCE = 100
@@ -454,7 +580,7 @@ def get_outcome(*, outcome_id: uuid.UUID | None, actor: str) -> Outcome:
     outcome = Outcome.objects.filter(pk=outcome_id).first() if outcome_id else None
     review = Review.objects.filter(pk=outcome.review).first() if outcome else None
     if outcome is None or (review is not None and not queue.may_review(actor, review)):
-        raise NotFound(_("There is no such outcome."))
+        raise NotFound(_("This outcome does not exist."))
     return outcome
 
 
@@ -467,7 +593,7 @@ def undo_batch(*, tenant_id: uuid.UUID, batch: uuid.UUID, actor: str, reason: st
     said = checked_reason(reason)
     with tenant_scope(tenant_id):
         if not Outcome.objects.filter(batch=batch).exists():
-            raise NotFound(_("There is no such batch."))
+            raise NotFound(_("This batch does not exist."))
         wanted = _of_batch(batch)
     undone, left = 0, []
     for start in range(0, len(wanted), AT_ONCE):
@@ -490,15 +616,21 @@ def _undo_some(
     with tenant_scope(tenant_id):
         outcomes = Outcome.objects.filter(pk__in=ids).order_by("-id")
         visible = [outcome for outcome in outcomes if _may_see(actor, outcome)]
-        lines, left = [], []
         with whole_tenant():
-            cases = lock_cases({outcome.audit for outcome in visible})
-            for outcome in visible:
-                try:
-                    lines.append(_undo(cases.get(outcome.audit), outcome, actor, reason)[1])
-                except Conflict as refused:
-                    left.append((outcome.id, refused.detail))
-            record.append_all(lines)
+            return _undo_seen(visible, actor, reason)
+
+
+def _undo_seen(
+    outcomes: Sequence[Outcome], actor: str, reason: str
+) -> tuple[int, list[tuple[uuid.UUID, str]]]:
+    cases = lock_cases({outcome.audit for outcome in outcomes})
+    lines, left = [], []
+    for outcome in outcomes:
+        try:
+            lines.append(_undo(cases.get(outcome.audit), outcome, actor, reason)[1])
+        except Conflict as refused:
+            left.append((outcome.id, refused.detail))
+    record.append_all(lines)
     return len(lines), left
 
 

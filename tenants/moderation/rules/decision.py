@@ -16,9 +16,11 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from ml.reasoning import FactsError, Program, RulesError, TooMuch
 from tenants.moderation.expressions.compiler import Expression, compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.expressions.variables import EvidenceView
+from tenants.moderation.rules import facts
 from tenants.moderation.rules.document import ALLOW, DECISIONS, DETECTOR_FAILED, REVIEW, SEVERITY, THRESHOLD
 
 STRENGTH = {decision: place for place, decision in enumerate(DECISIONS)}
@@ -81,19 +83,22 @@ class Compiled:
     off: frozenset[str]
     on_failure: str
     view: EvidenceView
+    #: What conditions read as `facts`, and whether there are rules that cannot be read any more.
+    program: Program | None = None
+    lost_rules: bool = False
 
-    def decide(self, evidence: Mapping[str, Any]) -> Decision:
-        """Never raises, whatever the evidence holds."""
-        import cel
-
+    def decide(self, evidence: Mapping[str, Any], facts_seen: Mapping[str, object] | None = None) -> Decision:
+        """Never raises, whatever the evidence holds. `facts_seen`: in place of what the evidence's facts conclude."""
         evidence = _without_ended(evidence)
+        known, wrong = (facts_seen, "") if facts_seen is not None else self._conclude(evidence)
+        evidence = {**evidence, "facts": known}
         values, cut = self.view.of(evidence)
         for name, found in values.get("categories", {}).items():
             found |= {key: value for key, value in self._judgement(name, found).items() if key in found}
         context = cel.Context(values)
         fired: list[FiredRule] = []
         unclear: list[str] = []
-        failed = _failures(evidence)
+        failed = [*_failures(evidence), *([wrong] if wrong else [])]
         for rule in self.rules:
             holds = rule.expression.holds(context) if rule.expression else None
             if holds:
@@ -105,6 +110,15 @@ class Compiled:
                 if rule.expression is None or holds is not None:
                     failed.append(f"rule {rule.fired.id}")
         return _decided(self._with_failures(fired, failed), unclear)
+
+    def _conclude(self, evidence: Mapping[str, Any]) -> tuple[Mapping[str, object], str]:
+        """What conditions see of facts, and what went wrong."""
+        if self.program is None:
+            return {}, "facts" if self.lost_rules else ""
+        try:
+            return facts.values_of(facts.conclude(self.program, evidence)), ""
+        except (FactsError, TooMuch) as error:
+            return {}, f"facts ({str(error).rstrip('.')})"
 
     def judged(self, categories: object) -> dict[str, object]:
         """The evidence's categories with `flagged`, `severity` and `threshold` by this policy's thresholds."""
@@ -154,12 +168,19 @@ def _compiled(content: bytes) -> Compiled:
     document = msgspec.json.decode(content)
     rules = tuple(_rule(rule) for rule in document.get("rules", ()))
     paths = {path for rule in rules if rule.expression for path in rule.expression.inspection.paths}
+    text = document.get("facts_rules", "")
+    try:
+        program = facts.read_policy_rules(text) if text else None
+    except RulesError:
+        program = None
     return Compiled(
         rules,
         document.get("thresholds", {}),
         frozenset(document.get("off", ())),
         document.get("on_failure", REVIEW),
         EvidenceView(paths),
+        program,
+        bool(text) and program is None,
     )
 
 

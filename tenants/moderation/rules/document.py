@@ -2,8 +2,8 @@
 
 `rules` in order, each `{"id", "when": CEL, "then", "reason", "labels"?, "severity"?, "stop"?}`; `thresholds` per
 category, and which are `off`; what happens where nothing could look (`on_failure`); what happens to uploads
-(`audit_uploads`, `quarantine`); what people do (`second_opinion`, `sla_hours`, `strikes`). docs/auditing/policies.md
-describes each.
+(`audit_uploads`, `quarantine`); what people do (`second_opinion`, `sla_hours`, `strikes`, `appeal_days`).
+docs/auditing/policies.md describes each.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import msgspec
 
 from ml.auditing import CATEGORIES
 from ml.provenance.anchors import check_anchors
+from ml.reasoning import RulesError
 from tenants.errors import Invalid
 from tenants.moderation.expressions.compiler import compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.expressions.variables import MODALITIES
 from tenants.moderation.json_values import escaped, why_unstorable
+from tenants.moderation.rules import facts
 
 ALLOW, LABEL, REVIEW, BLOCK = "allow", "label", "review", "block"
 
@@ -55,6 +57,9 @@ SLA = ("high", "medium", "low")
 
 # Of a policy that adjusts its thresholds to reviewers' decisions: between two times, and of confirmed flags.
 MOST_DAYS, MOST_LOST = 60, 0.2
+
+# In which an appeal can be made.
+MOST_APPEAL_DAYS = 3_650
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class _Reader:
     def __init__(self, pointer: str) -> None:
         self.errors: list[dict[str, str]] = []
         self.places: list[int] = []
+        self._asked: list[tuple[str, tuple[str, ...]]] = []
         self._base = pointer
 
     def _wrong(self, pointer: str, detail: str) -> None:
@@ -108,6 +114,7 @@ class _Reader:
             self._wrong("/rules", "A policy has rules, a list that may be empty.")
         normal = {name: read(self, given.get(name), f"/{escaped(name)}") for name, read in _FIELDS.items()}
         self._known_only(given, _FIELDS, "")
+        self._facts_asked(normal["facts_rules"])
         return {name: value for name, value in normal.items() if value is not None}
 
     def _known_only(self, given: Mapping[str, Any], known: Iterable[str], pointer: str) -> None:
@@ -172,7 +179,8 @@ class _Reader:
             self._wrong(pointer, "A condition is an expression in CEL, such as categories.abuse.score > 0.9.")
             return ""
         try:
-            compile_expression(given)
+            paths = compile_expression(given).inspection.paths
+            self._asked += [(pointer, path) for path in sorted(paths) if path[0] == "facts"]
         except ExpressionError as error:
             self._wrong(pointer, f"{error.message} (at character {error.at + 1})")
         return given
@@ -272,6 +280,55 @@ class _Reader:
         kept = {name: self._number(value, f"{pointer}/{name}", 1, 3_650) for name, value in named.items()}
         return {name: int(value) for name, value in kept.items() if value is not None}
 
+    def appeal_days(self, given: Any, pointer: str) -> int | None:
+        """For how many days after a decision an appeal can be made; None for ever, as in documents of before there was
+        this."""
+        if given is None:
+            return None
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_APPEAL_DAYS:
+            self._wrong(
+                pointer, f"A whole number of days, from 1 to {MOST_APPEAL_DAYS:,}; leave it out for no limit."
+            )
+            return None
+        return given
+
+    def facts_rules(self, given: Any, pointer: str) -> str | None:
+        """Rules over facts, as `ml.reasoning` reads them; None where there are none."""
+        if given is None:
+            return None
+        if not isinstance(given, str) or not given.strip():
+            self._wrong(pointer, "Rules over facts are a text; leave the field out if there are none.")
+            return None
+        if len(given) > facts.MAX_CHARACTERS:
+            self._wrong(pointer, f"At most {facts.MAX_CHARACTERS:,} characters of rules over facts.")
+            return None
+        try:
+            program = facts.read_policy_rules(given)
+        except RulesError as error:
+            for one in error.errors:
+                self._wrong(pointer, str(one))
+            return None
+        if len(program.rules) > facts.MAX_RULES:
+            self._wrong(pointer, f"At most {facts.MAX_RULES} rules over facts.")
+            return None
+        return given
+
+    def _facts_asked(self, text: str | None) -> None:
+        """Conditions read what rules over facts derive, and nothing else."""
+        derived = facts.read_policy_rules(text).derived if text else frozenset()
+        if text is None and any(error["pointer"] == f"{self._base}/facts_rules" for error in self.errors):
+            return
+        for pointer, path in self._asked:
+            if len(path) < 2 or path[1] in ("*", ""):
+                self._wrong(pointer, "Name what is asked: facts.NAME.holds.")
+            elif path[1] not in derived:
+                there = f"there are {', '.join(sorted(derived)[:20])}" if derived else "there are none"
+                self._wrong(pointer, f"No rule of facts_rules derives {path[1]!r}; {there}.")
+            elif len(path) > 2 and path[2] not in facts.FIELDS:
+                self._wrong(pointer, f"Of a fact there are {', '.join(facts.FIELDS)}.")
+            elif len(path) == 2:
+                self._wrong(pointer, f"Write facts.{path[1]}.holds, or another of {', '.join(facts.FIELDS)}.")
+
     def recalibrate(self, given: Any, pointer: str) -> dict[str, Any] | None:
         """When thresholds are adjusted to reviewers' decisions, and what becomes of the version; None for never, as in
         documents of before there was this."""
@@ -357,7 +414,9 @@ _FIELDS: Mapping[str, Callable[[_Reader, Any, str], Any]] = {
     "second_opinion": _share,
     "sla_hours": _Reader.sla_hours,
     "strikes": _Reader.strikes,
+    "appeal_days": _Reader.appeal_days,
     "recalibrate": _Reader.recalibrate,
+    "facts_rules": _Reader.facts_rules,
 }
 
 FIELDS = tuple(_FIELDS)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml.auditing import ESTIMATES
+from ml.reasoning.language import Comparison
 from tenants.moderation.expressions import satisfiability
 from tenants.moderation.expressions.compiler import Expression, compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.rules import document as policy_document
+from tenants.moderation.rules import facts
 
 ERROR, WARNING = "error", "warning"
 
@@ -99,6 +101,7 @@ def check_policy(document: Any, around: Environment | None = None) -> CheckRepor
     report.problems += _order(rules)
     report.problems += _off(normal, rules)
     report.problems += _references(normal, rules, around or Environment())
+    report.problems += _facts(normal, rules)
     if not examined.errors and not rules:
         report.problems.append(_warn("no-rules", "Without rules everything is allowed.", "/rules"))
     return report
@@ -172,6 +175,40 @@ def _off(document: Mapping[str, Any], rules: Sequence[_Read]) -> Iterator[Proble
         for name in sorted(off):
             if paths & {("categories", name, "flagged"), ("categories", name, "severity")}:
                 yield rule.warn("category-off", f"{name!r} is off in this policy, so it is never flagged.")
+
+
+def _facts(document: Mapping[str, Any], rules: Sequence[_Read]) -> Iterator[Problem]:
+    """What can be told of rules over facts."""
+    text = document.get("facts_rules")
+    if not text:
+        return
+    program, pointer = facts.read_policy_rules(text), "/facts_rules"
+    for rule in program.rules:
+        for part in rule.body:
+            if isinstance(part, Comparison):
+                continue
+            name, where = part.atom.predicate, f"Line {rule.line}: "
+            if name in facts.NEVER_EXAMINED:
+                yield _warn(
+                    "not-examined", f"{where}nothing here tells {name}, so it is never examined.", pointer
+                )
+            elif name in facts.TOLD and facts.TOLD[name].graded and not part.least:
+                detail = f"{where}{name} counts however unsure it is; ask for a confidence: {name}(…) @ 0.8."
+                yield _warn("no-threshold", detail, pointer)
+    read = {
+        path[1]
+        for rule in rules
+        for path in rule.expression.inspection.paths
+        if path[0] == "facts" and len(path) > 1
+    }
+    needed = read | {
+        part.atom.predicate
+        for rule in program.rules
+        for part in rule.body
+        if not isinstance(part, Comparison)
+    }
+    for name in sorted(program.derived - needed):
+        yield _warn("unused-fact", f"No rule reads {name}.", pointer)
 
 
 # --- What rules refer to ---------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def get_starter(starter_id: str) -> Starter:
         if starter.id == starter_id:
             return starter
     known = ", ".join(starter.id for starter in list_starters())
-    raise NotFound(_("There is no starter policy of that name; there are %(known)s.") % {"known": known})
+    raise NotFound(_("Unknown starter policy; available are %(known)s.") % {"known": known})
 
 
 @cache

@@ -19,7 +19,8 @@ from ml.media.previews import Waveform, draw_waveform, thumbnail
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
 from tenants.retrieval import query
 
-MAX_FRAMES = 300
+# Moments of a film that have a vector, however long it is: of 576 numbers 3.5 MB.
+MAX_MOMENTS = 1_500
 MAX_PASSAGES = 2_000
 SAMPLE_RATE = 16_000
 REPORT_S = 1.0
@@ -116,19 +117,21 @@ class Progress:
 
 
 def _encode_frames(source: Source, prepared: Prepared, info: MediaInfo, progress: Progress) -> None:
-    """A vector for each distinct frame, valid until the next one."""
+    """A vector for each picture that looks other than the one before, valid from where its moment begins until the
+    next one does: several of a moment that moves."""
     shown: list[tuple[float, Any]] = []
     poster = PosterFrame()
-    for frame in query.decoder().frames(source.file, max_frames=MAX_FRAMES):
+    for frame in query.decoder().moments(source.file, max_moments=MAX_MOMENTS):
         prepared.spend(frame.cpu_s)
         prepared.truncated |= frame.truncated
         poster.offer(frame.pixels)
         if not frame.same or not shown:
             shown.append((frame.at_s, query.place_image(frame.pixels, prepared.spaces)))
         progress.reached(0, frame.at_s)
-    ends = [at_s for at_s, _ in shown[1:]] + [info.duration_s]
-    for (at_s, encoded), end_s in zip(shown, ends, strict=True):
-        prepared.add("video", encoded, _time_span(at_s, max(at_s, end_s)))
+    begins = sorted({at_s for at_s, _ in shown})
+    ends = dict(zip(begins, [*begins[1:], info.duration_s], strict=True))
+    for at_s, encoded in shown:
+        prepared.add("video", encoded, _time_span(at_s, max(at_s, ends[at_s])))
     prepared.thumbnail = thumbnail(poster.pixels)
 
 

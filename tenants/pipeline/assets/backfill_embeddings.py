@@ -31,9 +31,10 @@ from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning import promotions
 from tenants.pipeline.assets import on_ray
+from tenants.pipeline.assets.embedding import is_plain_text
 from tenants.pipeline.assets.reembed import Item, page_of, reembed, reembed_texts
-from tenants.pipeline.transfer.import_job import QUEUE
-from tenants.retrieval import index, model_routing
+from tenants.pipeline.transfer.import_job import PLACES
+from tenants.retrieval import index, model_routing, standing
 from tenants.retrieval.index import add_vectors, locked_clock, record_changes
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
@@ -48,11 +49,16 @@ WEIGHTS = {
     Asset.Modality.IMAGE: 4,
     Asset.Modality.VIDEO: FULL,
 }
+DOCUMENT_WEIGHT = FULL // 4
 # How long it may keep its place while others wait for one, and how long it leaves it while an index is built.
 TURN_S, WAIT_S = 20.0, 5.0
 # Rows of writers that began before the model was written are found by another pass; each finds fewer.
 PASSES = 20
 KILLED = "The worker stopped while it looked at this."
+
+
+def _weight(asset: Asset) -> int:
+    return WEIGHTS[Asset.Modality(asset.modality)] if asset.blob.document is None else DOCUMENT_WEIGHT
 
 
 class GivenUp(Conflict):
@@ -78,6 +84,9 @@ def backfill_embeddings(claimed: jobs.Claim) -> None:
     for _round in range(PASSES):
         if not run.embed():
             # Its turn is over, and it waits for another.
+            return
+        if not run.encode_queries():
+            jobs.give_turn(claimed)
             return
         try:
             _finish(claimed, run)
@@ -213,13 +222,13 @@ class Backfill:
 
     def _require_written(self) -> None:
         if not model_routing.is_written(self.model):
-            raise GivenUp(_("This model is not written any more."))
+            raise GivenUp(_("This model is no longer being written."))
 
     def _portions(self, page: Sequence[Item]) -> Iterator[list[Item]]:
         portion: list[Item] = []
         for item in page:
             portion.append(item)
-            weight = sum(WEIGHTS[Asset.Modality(one.asset.modality)] for one in portion)
+            weight = sum(_weight(one.asset) for one in portion)
             if self._alone or weight >= FULL:
                 yield portion
                 portion = []
@@ -231,9 +240,9 @@ class Backfill:
             self._alone -= 1
             self._embed_alone(items[0])
         else:
-            files = [item for item in items if item.asset.modality != Asset.Modality.TEXT]
+            files = [item for item in items if not is_plain_text(item.asset)]
             seen = pool.map(self._embed_file, files)
-            texts = [item for item in items if item.asset.modality == Asset.Modality.TEXT]
+            texts = [item for item in items if is_plain_text(item.asset)]
             reembed_texts(texts, self._spaces)
             list(seen)
         self._store(items)
@@ -272,7 +281,7 @@ class Backfill:
             current = self._locked(items)
             clock = locked_clock()
             if self.model != clock.live and self.model not in clock.beside:
-                raise GivenUp(_("This model is not written any more."))
+                raise GivenUp(_("This model is no longer being written."))
             model_routing.forget_gaps(model=self.model, asset_ids=[item.asset.id for item in current])
             seen = [item for item in current if not item.reason]
             if seen:
@@ -299,6 +308,10 @@ class Backfill:
             for item in items
             if revisions.get(item.asset.id) == item.asset.revision and item.asset.id not in there
         ]
+
+    def encode_queries(self) -> bool:
+        """Whether all standing queries are encoded for the model, too; those that are not go on in the next turn."""
+        return standing.encode_missing(self._claimed.tenant_id, self.model, is_over=self._turn_is_over)
 
     def _turn_is_over(self) -> bool:
         if time.monotonic() - self._began < TURN_S:

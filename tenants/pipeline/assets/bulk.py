@@ -17,11 +17,12 @@ from django.db import transaction
 from django.db.models import F
 
 from tenants.accounts import quotas
-from tenants.datasets import event_payloads, metadata
+from tenants.datasets import event_payloads, holds, metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import copies_of
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
-from tenants.errors import Invalid
+from tenants.errors import Conflict, Held, Invalid
+from tenants.events.services import record
 from tenants.learning.classifiers.scoring import score_assets
 from tenants.moderation import policies
 from tenants.moderation.reviews.effects import QUARANTINED
@@ -34,7 +35,7 @@ from tenants.pipeline.assets.embedding import (
     transcript_rows,
 )
 from tenants.pipeline.assets.prepared import Prepared
-from tenants.pipeline.assets.services import has_captions, meter, replace_captions
+from tenants.pipeline.assets.services import erase_rows, has_captions, meter, replace_captions
 from tenants.pipeline.assets.uploads import (
     EXCERPT,
     MAX_CAPTIONS,
@@ -44,12 +45,12 @@ from tenants.pipeline.assets.uploads import (
     vectors_of,
 )
 from tenants.pipeline.audits import audit_requests
-from tenants.retrieval import query
+from tenants.retrieval import query, standing
 from tenants.retrieval.index import add_vectors
 from tenants.scope import current_tenant_id
 
 # The columns of a blob that decoding and scanning fill.
-FOUND = ("scan", "media_type", "width", "height", "has_thumbnail", "clean_type", "details")
+FOUND = ("scan", "media_type", "width", "height", "has_thumbnail", "clean_type", "details", "document")
 IMPORTED, MERGED, DUPLICATE, FAILED = "imported", "merged", "duplicate", "failed"
 
 
@@ -89,6 +90,10 @@ class Entry:
     same_as: Entry | None = None
     # The stored asset that its captions go to.
     adds_to: uuid.UUID | None = None
+    # The stored asset whose place it takes, where other content under the same external_id is a later version of it.
+    replaces: uuid.UUID | None = None
+    # The problem that `reason` tells of.
+    slug: str = Invalid.slug
 
     @property
     def content(self) -> Upload:
@@ -97,8 +102,8 @@ class Entry:
             raise RuntimeError(f"row {self.row} was not read")
         return self.upload
 
-    def fail(self, reason: str) -> None:
-        self.outcome, self.reason, self.asset_id = FAILED, reason[:500], None
+    def fail(self, reason: str, slug: str = Invalid.slug) -> None:
+        self.outcome, self.reason, self.asset_id, self.slug = FAILED, reason[:500], None, slug
 
     def repeat(self, asset_id: uuid.UUID) -> None:
         self.outcome, self.asset_id = DUPLICATE, asset_id
@@ -120,34 +125,62 @@ class Entry:
         self.prepared = None
 
 
-def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry], parent: uuid.UUID | None = None) -> None:
+def store(
+    *,
+    dataset_id: uuid.UUID,
+    entries: Sequence[Entry],
+    parent: uuid.UUID | None = None,
+    replace: bool = False,
+    actor: str = "import",
+) -> None:
     """Add the open entries to a dataset and set their outcomes. In the caller's transaction and scope.
 
-    `parent` is the job that adds them: what it brings about are its parts.
+    `parent` is the job that adds them: what it brings about are its parts. With `replace`, content that differs from
+    what an external_id stands for takes its place, and the asset before is erased; else it fails.
 
     Raises NotFound for a dataset that is gone, QuotaExceeded (and stores nothing) if they do not all fit, ModelSwitched
     if they were prepared for models that no longer answer, NotPrepared if what they were prepared as has changed.
     """
     dataset = lock_dataset(dataset_id)
-    sort_out(dataset_id, entries)
+    sort_out(dataset_id, entries, replace=replace)
+    if replace:
+        _erase_replaced(dataset_id, entries, actor)
     new = [entry for entry in entries if entry.wanted]
     if any(entry.prepared is None for entry in new):
         raise NotPrepared
     if new:
-        _add(dataset, new, parent)
+        _add(dataset, new, parent, actor)
     _extend([entry for entry in entries if entry.adds_to], parent)
     _settle_repeated(entries)
 
 
-def sort_out(dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
+def sort_out(dataset_id: uuid.UUID, entries: Sequence[Entry], *, replace: bool = False) -> None:
     """Set the outcomes that need no preparing: of metadata that do not fit, and of what is there already."""
     dataset = Dataset.objects.filter(pk=dataset_id).first()
     if dataset is not None:
         _check_values(dataset.metadata_schema, entries)
-        find_duplicates(dataset, entries)
+        find_duplicates(dataset, entries, replace=replace)
 
 
-def _add(dataset: Dataset, new: Sequence[Entry], parent: uuid.UUID | None) -> None:
+def _erase_replaced(dataset_id: uuid.UUID, entries: Sequence[Entry], actor: str) -> None:
+    """Erase what the entries take the place of; under a legal hold they fail instead."""
+    later = [entry for entry in entries if entry.open and entry.replaces]
+    try:
+        if later:
+            holds.refuse_held([dataset_id])
+    except Held as error:
+        for entry in later:
+            entry.fail(error.detail, error.slug)
+        return
+    ids = [entry.replaces for entry in later]
+    rows = Asset.objects.select_related("blob").select_for_update(of=("self",)).filter(pk__in=ids)
+    if gone := list(rows.order_by("pk")) if ids else []:
+        erase_rows(gone)
+        for asset in gone:
+            record(actor=actor, verb="asset.replaced", target=str(asset.id))
+
+
+def _add(dataset: Dataset, new: Sequence[Entry], parent: uuid.UUID | None, actor: str) -> None:
     blobs = _keep_blobs(new)
     assets = [_asset(dataset, entry, blobs) for entry in new]
     audits = _audits(new, assets)
@@ -156,7 +189,7 @@ def _add(dataset: Dataset, new: Sequence[Entry], parent: uuid.UUID | None) -> No
     # After the clock, which everyone locks before the counters.
     _charge(new, assets)
     for asset, decides in audits:
-        audit_requests.audit_upload(asset, decides, actor="import", parent=parent)
+        audit_requests.audit_upload(asset, decides, actor=actor, parent=parent)
     event_payloads.created(assets)
     _write_files(new, blobs)
     for entry, asset in zip(new, assets, strict=True):
@@ -183,7 +216,7 @@ def _settle_repeated(entries: Sequence[Entry]) -> None:
     """A row that repeats an earlier one shares its fate."""
     for entry in entries:
         if entry.same_as is not None and entry.same_as.outcome == FAILED:
-            entry.fail(entry.same_as.reason)
+            entry.fail(entry.same_as.reason, entry.same_as.slug)
         elif entry.same_as is not None:
             entry.asset_id = entry.same_as.asset_id
 
@@ -204,20 +237,23 @@ def _sentence(error: Invalid) -> str:
     return f"{pointer}: {error.detail}" if pointer else error.detail
 
 
-def find_duplicates(dataset: Dataset, entries: Sequence[Entry]) -> None:
+def find_duplicates(dataset: Dataset, entries: Sequence[Entry], *, replace: bool = False) -> None:
     """What is not to become an asset of its own: content that is there already (duplicate), further captions of a file
-    that is there under the same external_id (merged), and an external_id that stands for other content (failed)."""
+    that is there under the same external_id (merged), and an external_id that stands for other content (failed, or with
+    `replace` to take its place)."""
     rows = [entry for entry in entries if entry.open and entry.upload]
     ids = [entry.external_id for entry in rows]
     known = {
-        asset.external_id: _StoredAsset(asset.id, asset.blob.sha256, asset.captions)
+        asset.external_id: _StoredAsset(asset.id, asset.blob.sha256, asset.captions, asset.metadata)
         for asset in Asset.objects.select_related("blob").filter(dataset=dataset, external_id__in=ids)
     }
     here = _ContentIndex(dataset, [entry for entry in rows if entry.external_id not in known])
     first: dict[str, Entry] = {}
     for entry in rows:
-        entry.adds_to = None
-        if entry.external_id in known:
+        entry.adds_to = entry.replaces = None
+        if entry.external_id in known and replace and known[entry.external_id].differs(entry):
+            entry.replaces = known[entry.external_id].asset_id
+        elif entry.external_id in known:
             _compare(entry, known[entry.external_id])
         elif (asset_id := here.stored(entry)) is not None:
             entry.repeat(asset_id)
@@ -234,6 +270,10 @@ class _StoredAsset:
     asset_id: uuid.UUID
     sha256: str
     captions: list[str]
+    metadata: dict[str, Any]
+
+    def differs(self, entry: Entry) -> bool:
+        return (self.sha256, self.metadata) != (entry.content.sha256, entry.values)
 
 
 class _ContentIndex:
@@ -275,7 +315,7 @@ def _is_like(entry: Entry, asset: Asset) -> bool:
 
 def _compare(entry: Entry, known: _StoredAsset) -> None:
     if entry.content.sha256 != known.sha256:
-        entry.fail(f"The id {entry.external_id!r} stands for other content in this dataset.")
+        entry.fail(f"The id {entry.external_id!r} stands for other content in this dataset.", Conflict.slug)
         return
     if not (more := _lacking(known.captions, entry)):
         entry.repeat(known.asset_id)
@@ -289,7 +329,7 @@ def _compare(entry: Entry, known: _StoredAsset) -> None:
 def _compare_within(entry: Entry, earlier: Entry) -> None:
     """The same id twice among rows that are not stored yet: captions of the same file come together."""
     if entry.content.sha256 != earlier.content.sha256:
-        entry.fail(f"The id {entry.external_id!r} stands for other content in {earlier.name}.")
+        entry.fail(f"The id {entry.external_id!r} stands for other content in {earlier.name}.", Conflict.slug)
     elif not (more := _lacking(earlier.content.captions, entry)):
         _repeat_within(entry, earlier)
     elif not fits([*earlier.content.captions, *more]):
@@ -375,7 +415,9 @@ def _asset(dataset: Dataset, entry: Entry, blobs: dict[str, Blob]) -> Asset:
         filename=upload.filename,
         caption=upload.caption,
         more_captions=list(upload.captions[1:]),
-        excerpt=prepared.words[:EXCERPT] if upload.modality in MEDIA else upload.excerpt,
+        excerpt=prepared.words[:EXCERPT]
+        if upload.modality in MEDIA or upload.is_document
+        else upload.excerpt,
         metadata=entry.values,
         metadata_bytes=metadata.stored_bytes(entry.values),
     )
@@ -403,6 +445,7 @@ def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> 
     made_for = set.intersection(*({*what.spaces} for _, what in shown)) if shown else ()
     add_vectors(vectors=[(asset, what.vectors) for asset, what in shown], made_for=made_for)
     score_assets([asset for asset, _ in shown])
+    standing.note_arrivals([asset.id for asset, _ in shown])
 
 
 def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:
@@ -412,7 +455,7 @@ def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:
         if entry.upload is None or entry.prepared is None:
             continue
         blob = blobs[entry.upload.sha256]
-        if entry.upload.modality != Asset.Modality.TEXT:
+        if entry.upload.modality != Asset.Modality.TEXT or entry.upload.is_document:
             keep_renditions(blob, entry.prepared)
             for column, value in {"scan": entry.upload.scan, **findings(entry.prepared)}.items():
                 setattr(blob, column, value)

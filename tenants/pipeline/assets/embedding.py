@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils.translation import gettext, gettext_lazy
 
 from ml.media import MediaError
-from tenants.datasets import event_payloads, storage
+from tenants.datasets import documents, event_payloads, storage
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.errors import Unavailable
 from tenants.jobs import services as jobs
@@ -24,7 +24,7 @@ from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import EXCERPT, MODALITIES
 from tenants.pipeline.audits import audit_requests
-from tenants.retrieval import model_routing, query
+from tenants.retrieval import model_routing, query, standing
 from tenants.retrieval.index import ModelSwitched, replace_vectors
 from tenants.scope import tenant_scope
 
@@ -48,11 +48,12 @@ def _on_end(job: Job) -> None:
         event_payloads.failed(asset, error)
 
 
-@job("embed_asset", queue="embed", label=gettext_lazy("Index an asset"), on_end=_on_end, names_asset=True)
-# Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
+@job("embed_asset", queue="embed", label=gettext_lazy("Embed an asset"), on_end=_on_end, names_asset=True)
+# Sound, film and long documents take minutes: a queue of their own keeps them from holding up pictures and texts.
 @job(
-    "embed_media", queue="media", label=gettext_lazy("Index sound or film"), on_end=_on_end, names_asset=True
+    "embed_media", queue="media", label=gettext_lazy("Embed sound or film"), on_end=_on_end, names_asset=True
 )
+@job("embed_document", queue="media", label=gettext_lazy("Read a document"), on_end=_on_end, names_asset=True)
 def embed_asset(claimed: jobs.Claim) -> None:
     """Embed the asset of this job and end the job in the transaction that stores the vectors.
 
@@ -120,10 +121,15 @@ def _current(claimed: jobs.Claim) -> Asset | None:
 
 
 def text_of(asset: Asset) -> str:
-    if asset.modality != Asset.Modality.TEXT:
+    """Of a text what it says; empty of a document, which has yet to be read, and of anything else."""
+    if not is_plain_text(asset):
         return ""
     with storage.open_blob(_path(asset)) as stream:
         return stream.read().decode("utf-8")
+
+
+def is_plain_text(asset: Asset) -> bool:
+    return asset.modality == Asset.Modality.TEXT and not documents.is_document(asset.blob.media_type)
 
 
 def _path(asset: Asset) -> str:
@@ -143,13 +149,22 @@ def _finish_obsolete(claimed: jobs.Claim, cpu_s: float = 0.0) -> None:
 @contextlib.contextmanager
 def source_of(asset: Asset, text: str) -> Iterator[Source]:
     """What `prepare` needs: texts have been read, everything else is a local file beside a folder to write in."""
-    if asset.modality == Asset.Modality.TEXT:
+    if is_plain_text(asset):
         yield Source(asset.modality, text=text)
         return
+    read = asset.blob.document is not None
+    document = documents.stored(asset.tenant_id, asset.blob.sha256) if read else None
     with TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="embed-") as folder:
         place = Path(folder)
         with storage.local(_path(asset), place) as path:
-            yield Source(asset.modality, captions=tuple(asset.captions), path=path, folder=place)
+            yield Source(
+                asset.modality,
+                captions=tuple(asset.captions),
+                path=path,
+                folder=place,
+                media_type=asset.blob.media_type,
+                document=document,
+            )
 
 
 def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared) -> None:
@@ -173,7 +188,8 @@ def make_ready(asset: Asset, text: str, prepared: Prepared) -> int:
     """
     keep_findings(asset, prepared)
     asset.modality = modality_of(asset.modality, prepared)
-    changes = {"excerpt": prepared.words[:EXCERPT]} if asset.modality in MEDIA else {}
+    is_read = asset.modality in MEDIA or prepared.document is not None
+    changes = {"excerpt": prepared.words[:EXCERPT]} if is_read else {}
     TranscriptSegment.objects.filter(asset=asset).delete()
     TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
     schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
@@ -185,12 +201,13 @@ def make_ready(asset: Asset, text: str, prepared: Prepared) -> int:
     if score_assets([asset]):
         audit_requests.audit_scored(asset)
     event_payloads.ready(asset)
+    standing.note_arrivals([asset.id])
     return more
 
 
 def keep_findings(asset: Asset, prepared: Prepared) -> None:
     """Store renditions and findings of the asset's file, so that it can be served."""
-    if asset.modality == Asset.Modality.TEXT:
+    if asset.modality == Asset.Modality.TEXT and prepared.document is None:
         return
     blob = Blob.objects.select_for_update().get(pk=asset.blob_id)
     keep_renditions(blob, prepared)
@@ -203,6 +220,9 @@ def keep_renditions(blob: Blob, prepared: Prepared) -> None:
         storage.put(storage.path_of(blob.tenant_id, blob.sha256, "thumbnail"), prepared.thumbnail)
     if prepared.clean is not None:
         storage.put(storage.path_of(blob.tenant_id, blob.sha256, "clean"), prepared.clean)
+    if prepared.document is not None:
+        for kind, content in documents.as_stored(prepared.document).items():
+            storage.put(storage.path_of(blob.tenant_id, blob.sha256, kind), content)
 
 
 def modality_of(assumed: str, prepared: Prepared) -> str:
@@ -219,6 +239,9 @@ def findings(prepared: Prepared) -> dict[str, object]:
         "has_thumbnail": prepared.thumbnail is not None,
         "clean_type": prepared.clean_type if prepared.clean is not None else "",
         "details": prepared.details,
+        "document": documents.summary(prepared.document, prepared.passages_cut)
+        if prepared.document
+        else None,
     }
 
 

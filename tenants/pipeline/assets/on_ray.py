@@ -27,7 +27,7 @@ from django.utils.translation import gettext as _
 
 from ml import bulk, sandbox
 from ml.compression import model_places
-from tenants.datasets import storage
+from tenants.datasets import documents, storage
 from tenants.datasets.models import Asset
 from tenants.errors import Conflict, Unavailable
 from tenants.jobs import processes
@@ -57,7 +57,9 @@ class RayMissing(Conflict):
 
 
 def is_for_ray(item: Item) -> bool:
-    return item.asset.modality in MODALITIES
+    """Encrypted files are not: its nodes have no keys. Nor are documents: what was read of them is not their file."""
+    is_document = documents.is_document(item.asset.blob.media_type)
+    return not settings.ENCRYPT_FILES and item.asset.modality in MODALITIES and not is_document
 
 
 def encode(

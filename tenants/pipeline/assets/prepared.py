@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenants.datasets import documents
 from tenants.retrieval import query
 from tenants.retrieval.index import NewVector
 
 if TYPE_CHECKING:
+    from ml.documents import Document
     from ml.listening import Utterance
 
 #: Called with how many seconds of how many are done; raises to stop.
@@ -20,13 +22,22 @@ Report = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Source:
-    """One asset's content. `path` is a local file (None for texts), `folder` a place for what is made from it."""
+    """One asset's content. `path` is a local file (None for texts), `folder` a place for what is made from it.
+
+    `document`: what was read of a document before; None where it has yet to be read.
+    """
 
     modality: str
     text: str = ""
     captions: tuple[str, ...] = ()
     path: Path | None = None
     folder: Path | None = None
+    media_type: str = ""
+    document: Document | None = None
+
+    @property
+    def is_document(self) -> bool:
+        return documents.is_document(self.media_type)
 
     @property
     def file(self) -> Path:
@@ -55,6 +66,9 @@ class Prepared:
     clean_type: str = ""
     details: dict[str, Any] | None = None
     transcript: list[Utterance] = field(default_factory=list)
+    # What was read of a document, and whether it has more passages than get vectors.
+    document: Document | None = None
+    passages_cut: bool = False
     # Of sound and film: something is missing or damaged, and the rest was used.
     truncated: bool = False
     cpu_s: float = 0.0
@@ -74,5 +88,7 @@ class Prepared:
 
     @property
     def words(self) -> str:
-        """What was said in a recording or film."""
+        """What was said in a recording or film, or is read in a document."""
+        if self.document is not None:
+            return documents.visible_text(self.document)
         return " ".join(utterance.text for utterance in self.transcript)

@@ -6,18 +6,24 @@ Embedding jobs and imports share this; what differs is only who stores the resul
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ml.media import MediaError
-from ml.passages import passages, segment_of
+from ml.passages import passages as passages_of
+from ml.passages import segment_of
+from tenants.datasets import documents
 from tenants.datasets.models import Asset
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
 from tenants.retrieval import query
 
 if TYPE_CHECKING:
     from ml.listening import Utterance
+
+# Passages of a document that are encoded in one run.
+AT_ONCE = 32
 
 Embed = Callable[[np.ndarray, query.Spaces], query.Costed]
 
@@ -43,6 +49,10 @@ def prepare(
 
 
 def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) -> None:
+    if source.is_document:
+        _read_document(source, prepared)
+        _encode_document(prepared, report)
+        return
     if source.modality == Asset.Modality.IMAGE:
         _encode_image(source, prepared, query.place_image if in_bulk else query.share_image)
     elif source.modality != Asset.Modality.TEXT:
@@ -53,11 +63,16 @@ def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) 
 def reembed_prepared(
     source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report = _no_report
 ) -> Prepared:
-    """Only the vectors, in other spaces: of what is said by the transcript that is there, hence without listening.
+    """Only the vectors, in other spaces: of what is said by the transcript that is there, hence without listening, and
+    of documents by what was read of them.
 
     Raises as `prepare`.
     """
     try:
+        if source.is_document:
+            prepared.document = source.document or documents.read(source.file, source.media_type)
+            _encode_document(prepared, report)
+            return prepared
         if source.modality == Asset.Modality.IMAGE:
             picture = query.decoder().image(source.file, thumbnail=False)
             prepared.spend(picture.cpu_s)
@@ -81,9 +96,35 @@ def _reembed_media(source: Source, prepared: Prepared, spoken: Sequence[Utteranc
 
 def _encode_texts(source: Source, prepared: Prepared) -> None:
     for number, text in enumerate(source.captions or (source.text,)):
-        for start, end in passages(text):
+        for start, end in passages_of(text):
             encoded = query.share_text(text[start:end], prepared.spaces)
             prepared.add("text", encoded, segment_of(text, start, end, number))
+
+
+def _read_document(source: Source, prepared: Prepared) -> None:
+    """What it says, unless that is known, and a small picture of its first page."""
+    prepared.document = source.document
+    if prepared.document is None:
+        prepared.document = documents.read(source.file, source.media_type)
+        prepared.spend(prepared.document.cpu_s)
+    if source.media_type == documents.PDF:
+        # A page that cannot be drawn can be read all the same.
+        with suppress(MediaError, ValueError):
+            prepared.thumbnail = documents.draw(source.file, 1, documents.THUMBNAIL_WIDTH)
+
+
+def _encode_document(prepared: Prepared, report: Report) -> None:
+    """A vector for each passage."""
+    if prepared.document is None:
+        raise RuntimeError("a document is read before it is encoded")
+    text = prepared.document.text
+    passages, prepared.passages_cut = documents.cut(documents.passages_of(prepared.document))
+    for first in range(0, len(passages), AT_ONCE):
+        report(first, len(passages))
+        some = passages[first : first + AT_ONCE]
+        encoded = query.place_texts([text[one.start : one.end] for one in some], prepared.spaces)
+        for passage, costed in zip(some, encoded, strict=True):
+            prepared.add("text", costed, passage.segment)
 
 
 def _prepare_media(source: Source, prepared: Prepared, report: Report) -> None:

@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts import metering, quotas
-from tenants.datasets import event_payloads, metadata
-from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets import event_payloads, holds, metadata
+from tenants.datasets.models import Asset, Blob, Dataset, DatasetVersionAsset, Facet, TranscriptSegment
 from tenants.datasets.selectors import copies_of, visible_assets
 from tenants.datasets.services import (
     drop_blob,
@@ -36,11 +36,12 @@ from tenants.pipeline.assets.uploads import (
     check_captions,
     check_external_id,
     check_upload,
+    reserve_of,
     vectors_of,
 )
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.transfer import import_sources
-from tenants.retrieval import model_routing, query
+from tenants.retrieval import model_routing, query, standing
 from tenants.retrieval.index import record_changes, remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
@@ -187,26 +188,71 @@ def update_asset(
     captions: Sequence[str] | None = None,
     values: dict[str, Any] | None = None,
     changes: dict[str, Any] | None = None,
+    tags: Sequence[str] | None = None,
+    add_tags: Sequence[str] = (),
+    remove_tags: Sequence[str] = (),
     actor: str = "",
 ) -> Added:
-    """Change captions or metadata; new captions are embedded anew. Raises NotFound, Invalid, QuotaExceeded.
+    """Change captions, metadata or tags; new captions are embedded anew. Raises NotFound, Held, Invalid, QuotaExceeded.
 
     `captions` are all of them, `caption` only the first. `values` are all of the metadata, `changes` only some keys of
-    it, of which None takes one away.
+    it, of which None takes one away. `tags` are all of them; to these, or to those there are, `add_tags` are added, and
+    `remove_tags` are taken away in whatever case they are written.
     """
+    tagged = tags is not None or add_tags or remove_tags
     with tenant_scope(current_tenant_id()):
-        if values is not None or changes is not None:
+        if values is not None or changes is not None or tagged:
             _lock_dataset_of(asset_id)
         asset = _locked_asset(asset_id)
+        holds.refuse_held([asset.dataset_id])
         if changes is not None:
             merged = {**(asset.metadata if values is None else values), **changes}
             values = {key: value for key, value in merged.items() if value is not None}
+        if tagged:
+            values = _tagged(asset.metadata if values is None else values, tags, add_tags, remove_tags)
+            if values == asset.metadata and captions is None and caption is None:
+                return Added(asset, None, created=False)
         job = None
         if values is not None:
             _replace_metadata(asset, values)
         if captions is not None or caption is not None:
             job = _change_captions(asset, caption, captions, actor)
         record(actor=actor, verb="asset.updated", target=str(asset.id))
+    return Added(asset, job, created=False)
+
+
+def _tagged(
+    values: dict[str, Any], tags: Sequence[str] | None, added: Sequence[str], removed: Sequence[str]
+) -> dict[str, Any]:
+    """Metadata with `tags`, or its own, and others beside or instead of them. Raises Invalid."""
+    gone = {tag.casefold() for tag in metadata.check_tags(removed, "/remove_tags")}
+    more = metadata.check_tags(added, "/add_tags")
+    own = metadata.tags_of(values)
+    kept = [tag for tag in (own if tags is None else tags) if tag.casefold() not in gone]
+    if more or tags is not None:
+        kept = metadata.check_tags([*kept, *more])
+    # What stays as it is, or only loses some, may be longer than it might be written now.
+    others = {key: value for key, value in values.items() if key != metadata.TAGS}
+    return values if kept == own else {**others, metadata.TAGS: kept} if kept else others
+
+
+def retry_asset(*, asset_id: uuid.UUID, actor: str = "") -> Added:
+    """Process an asset that failed once more, from the bytes that are stored. Raises NotFound, Conflict (it did not
+    fail, or is blocked), QuotaExceeded."""
+    with tenant_scope(current_tenant_id()):
+        asset = _locked_asset(asset_id)
+        if asset.moderation in HIDDEN:
+            raise Conflict(
+                _("It is blocked or held back by the content policy, which processing does not change.")
+            )
+        if asset.status != Asset.State.FAILED:
+            raise Conflict(_("Only an asset that failed can be tried again."))
+        asset.status, asset.error = Asset.State.PENDING, None
+        # The job that failed may still be tried again from the list of jobs; it finds that it is out of date.
+        asset.revision += 1
+        asset.save(update_fields=["status", "error", "revision"])
+        job = queue_embedding(asset, reserve_of(asset))
+        record(actor=actor, verb="asset.retried", target=str(asset.id))
     return Added(asset, job, created=False)
 
 
@@ -219,7 +265,7 @@ def _lock_dataset_of(asset_id: uuid.UUID) -> None:
 def _locked_asset(asset_id: uuid.UUID) -> Asset:
     asset = visible_assets().select_for_update(of=("self",)).filter(pk=asset_id).first()
     if asset is None:
-        raise NotFound(_("There is no such asset."))
+        raise NotFound(_("This asset does not exist."))
     return asset
 
 
@@ -232,7 +278,10 @@ def _replace_metadata(asset: Asset, values: dict[str, object]) -> None:
     if limit is not None:
         # What is there already may be larger, from before the limit; it may shrink step by step.
         limit = max(limit, metadata.stored_bytes(asset.metadata))
-    asset.metadata = metadata.check_metadata(values, dataset.metadata_schema, at_most=limit)
+    asset.metadata = metadata.check_metadata(
+        values, dataset.metadata_schema, at_most=limit, before=asset.metadata
+    )
+    values = asset.metadata
     _recharge(asset, metadata.stored_bytes(values))
     asset.save(update_fields=["metadata", "metadata_bytes"])
     query.index_fields([(asset.id, query.words_of(values, dataset.metadata_schema))])
@@ -293,39 +342,44 @@ def _audit_again(asset: Asset, actor: str, parent: uuid.UUID | None) -> Job | No
 
 
 def delete_asset(*, asset_id: uuid.UUID, actor: str = "") -> None:
-    """Remove an asset with its vectors, facets and, if nothing else uses it, its blob. Raises NotFound.
+    """Remove an asset with its vectors, facets and, if nothing else uses it, its blob. Raises NotFound, Held.
 
     Once this returns no search shows it again: the row that hydration needs is gone.
     """
     with tenant_scope(current_tenant_id()):
         asset = _locked_asset(asset_id)
-        _erase([asset])
+        erase_rows([asset])
         record(actor=actor, verb="asset.deleted", target=str(asset_id))
 
 
-def _erase(assets: list[Asset]) -> None:
+def erase_rows(assets: list[Asset]) -> None:
     """Delete rows and what hangs on them. What a running job holds comes back when that job ends.
 
-    Locks are taken in the order in which embedding takes them: asset, blob, clock, quota.
+    Locks are taken in the order in which embedding takes them: asset, blob, clock, quota. Raises Held.
     """
+    holds.refuse_held({asset.dataset_id for asset in assets})
     ids = [asset.id for asset in assets]
     for blob_id in sorted(asset.blob_id for asset in assets):
         drop_blob(blob_id)
     vectors = remove_vectors(asset_ids=ids)
     Facet.objects.filter(asset_id__in=ids).delete()
     TranscriptSegment.objects.filter(asset_id__in=ids).delete()
+    DatasetVersionAsset.objects.filter(asset_id__in=ids)._raw_delete(using="default")
     query.remove_texts(ids)
     model_routing.forget_gaps(asset_ids=ids)
-    Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
+    standing.forget_assets(ids)
+    with holds.refusals_explained():
+        Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     event_payloads.deleted(assets)
     size = sum(asset.blob.bytes + asset.metadata_bytes for asset in assets)
     quotas.give_back(amounts={"assets": len(assets), "bytes": size, "vectors": vectors})
 
 
 def delete_dataset(*, dataset_id: uuid.UUID, actor: str = "") -> Job:
-    """Hide a dataset at once and erase it in the background. Raises NotFound."""
+    """Hide a dataset at once and erase it in the background. Raises NotFound, Held."""
     with tenant_scope(current_tenant_id()):
         dataset = lock_dataset(dataset_id)
+        holds.refuse_held([dataset.pk])
         Dataset.objects.filter(pk=dataset.pk).update(deleted_at=timezone.now())
         record(actor=actor, verb="dataset.deleted", target=str(dataset_id))
         return _queue_erasure(dataset)
@@ -342,6 +396,7 @@ def resume_deletions() -> int:
     """Queue the erasure of deleted datasets of the active tenant that no job works on any more."""
     busy = Job.objects.filter(UNFINISHED, kind="delete_dataset").values_list("arguments__dataset", flat=True)
     left = Dataset.objects.exclude(deleted_at=None).exclude(pk__in=[uuid.UUID(d) for d in busy])
+    left = left.exclude(pk__in=holds.held_datasets().values("pk"))
     return len([_queue_erasure(dataset) for dataset in left])
 
 
@@ -352,9 +407,10 @@ def erase_some(*, dataset_id: uuid.UUID, count: int) -> int:
         if dataset is None:
             return 0
         chosen = Asset.objects.select_for_update(of=("self",)).select_related("blob").filter(dataset=dataset)
-        _erase(list(chosen.order_by("id")[:count]))
+        erase_rows(list(chosen.order_by("id")[:count]))
         left = Asset.objects.filter(dataset=dataset).count()
         if not left:
+            holds.refuse_held([dataset.pk])
             import_sources.forget_sources(dataset)
             dataset.delete()
         return left

@@ -9,9 +9,10 @@ from typing import IO, Any
 
 from django.utils.translation import gettext as _
 
-from ml.media import sniff
+from ml.documents import FORMATS
+from ml.documents.sniffing import OLE
 from ml.passages import passages
-from tenants.datasets import metadata, scanning, storage
+from tenants.datasets import documents, metadata, scanning, storage
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, UnsupportedMedia
 
@@ -22,7 +23,7 @@ MAX_CAPTIONS = 20
 MAX_CAPTIONS_LENGTH = 20_000
 EXCERPT = 500
 MAX_EXTERNAL_ID = 200
-HEAD = 4096
+HEAD = documents.HEAD_BYTES
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/heic")
 AUDIO_TYPES = ("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "audio/aac", "audio/mp4", "audio/webm")
 VIDEO_TYPES = ("video/mp4", "video/webm", "video/quicktime", "video/x-matroska")
@@ -31,15 +32,19 @@ MODALITIES = {
     **dict.fromkeys(AUDIO_TYPES, Asset.Modality.AUDIO),
     **dict.fromkeys(VIDEO_TYPES, Asset.Modality.VIDEO),
 }
-ACCEPTED = (*MODALITIES, "text/plain")
+# Office files of before 2007 are taken so that reading them says what to do.
+DOCUMENT_TYPES = (*FORMATS, OLE)
+ACCEPTED = (*MODALITIES, *DOCUMENT_TYPES, "text/plain")
+# Vectors that are reserved for a document, which nobody has read yet.
+DOCUMENT_RESERVE = 16
 
 
 @dataclass(frozen=True)
 class Upload:
     """One asset's content: the bytes to keep (rewound), their type and digest, and the captions and name beside them.
 
-    `vectors` is how many embedding will need: exact for texts and pictures, a reserve for sound and film, whose
-    length nobody knows yet.
+    `vectors` is how many embedding will need: exact for texts and pictures, a reserve for sound, film and documents,
+    whose length nobody knows yet. `text` is empty of a document.
     """
 
     content: IO[bytes]
@@ -57,6 +62,10 @@ class Upload:
     def caption(self) -> str:
         """The first of its captions."""
         return self.captions[0] if self.captions else ""
+
+    @property
+    def is_document(self) -> bool:
+        return documents.is_document(self.media_type)
 
     @property
     def excerpt(self) -> str:
@@ -81,7 +90,7 @@ def check_upload(
             )
         return _text_upload(text, filename=filename)
     kept = check_captions([text, *captions], "/captions" if captions else "/text")
-    media_type = _type_of(file)
+    media_type = _type_of(file, filename)
     if media_type == "text/plain":
         if kept:
             raise Invalid(
@@ -89,16 +98,23 @@ def check_upload(
             )
         decoded = _decoded(file)
         return _text_upload(decoded, scanning.check_upload(file), filename)
-    if media_type not in MODALITIES:
+    if media_type not in ACCEPTED:
         raise UnsupportedMedia(
             _(
                 "The content of this file is %(value)s. Accepted are JPEG, PNG, WebP, GIF, AVIF, HEIC; WAV, MP3, "
-                "FLAC, OGG, M4A; MP4, WebM, MOV; and plain UTF-8 text."
+                "FLAC, OGG, M4A; MP4, WebM, MOV; PDF, DOCX, PPTX, XLSX, EPUB, HTML, Markdown, e-mail; and plain UTF-8 "
+                "text."
             )
             % {"value": media_type or "of an unknown kind"}
         )
-    modality = MODALITIES[media_type]
-    vectors = _reserve(modality) + vectors_of(kept)
+    # What was read of a document is its text.
+    modality = MODALITIES.get(media_type, Asset.Modality.TEXT)
+    if documents.is_document(media_type):
+        if kept:
+            raise Invalid(_("A document takes no caption: its own text is found."), pointer="/text")
+        vectors = DOCUMENT_RESERVE
+    else:
+        vectors = _reserve(modality) + vectors_of(kept)
     scan = scanning.check_upload(file)
     sha256, length = storage.digest(file)
     return Upload(file, media_type, modality, kept, vectors, sha256, length, scan=scan, filename=filename)
@@ -132,19 +148,28 @@ def vectors_of(captions: Sequence[str]) -> int:
     return sum(len(passages(caption)) for caption in captions)
 
 
+def reserve_of(asset: Asset) -> int:
+    """How many vectors are reserved for embedding a stored asset; the job settles what it really takes."""
+    if documents.is_document(asset.blob.media_type):
+        return DOCUMENT_RESERVE
+    return (
+        1 if asset.modality == Asset.Modality.TEXT else _reserve(asset.modality) + vectors_of(asset.captions)
+    )
+
+
 def _reserve(modality: str) -> int:
     return {Asset.Modality.IMAGE: 1, Asset.Modality.AUDIO: 8, Asset.Modality.VIDEO: 32}[
         Asset.Modality(modality)
     ]
 
 
-def _type_of(file: IO[bytes]) -> str | None:
+def _type_of(file: IO[bytes], filename: str) -> str | None:
     file.seek(0)
     head = file.read(HEAD)
     file.seek(0)
     if not head:
         raise Invalid(_("The file is empty."), pointer="/file")
-    return sniff(head)
+    return documents.type_of(head, filename)
 
 
 def _decoded(file: IO[bytes]) -> str:

@@ -55,7 +55,7 @@ def request_audit(
     with tenant_scope(current_tenant_id()):
         subject = _checked_subject(subject)
         if policy_id is not None and not Policy.objects.filter(pk=policy_id).exists():
-            raise NotFound(_("There is no such policy."))
+            raise NotFound(_("This policy does not exist."))
         if asset_id is not None:
             return ask(get_asset(asset_id), subject=subject, policy_id=policy_id, actor=actor)
         if upload is None:

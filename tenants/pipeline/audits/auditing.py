@@ -6,22 +6,27 @@ nothing that goes wrong here lets an item pass in silence.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext_lazy
 
-from ml.auditing import Examination, Subject
+from ml.auditing import Examination, Subject, counts_of
 from ml.detectors.base import Words
+from ml.documents import Document
+from ml.hashing import words
+from ml.media import TRANSIENT, MediaError
+from tenants.datasets import documents as stored_documents
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
@@ -32,11 +37,13 @@ from tenants.jobs.models import Job
 from tenants.learning.classifiers.scoring import evidence_of
 from tenants.moderation import known_content, policies, record, reviews
 from tenants.moderation.audits import evidence as documents
+from tenants.moderation.audits import standing
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
 from tenants.moderation.reviews import effects
 from tenants.moderation.reviews.cases import ALLOW, BLOCK, REVIEW
 from tenants.moderation.reviews.effects import apply_decision
 from tenants.moderation.rules.decision import Decision, apply_thresholds, decide
+from tenants.moderation.rules.reasoning import reason
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.audits.audit_requests import drop_content
 from tenants.pipeline.audits.examining import examiner, options_of, specs_of
@@ -46,6 +53,8 @@ __all__ = ["apply_decision", "audit_item", "settle_failed"]
 
 log = logging.getLogger(__name__)
 
+# Characters of a document that its sketch is of, as many as a text has at most.
+MOST_SKETCHED = 100_000
 OFF, SHADOW, ENFORCE = "off", "shadow", "enforce"
 EVERYTHING = "everything"
 
@@ -59,6 +68,9 @@ class Case:
     blob: Blob
     transcript: tuple[tuple[float, str], ...]
     decides: policies.InForce | None
+    # Of a document what was read of it, and why it could not be read.
+    read: Document | None = None
+    unreadable: str = ""
 
     @property
     def document(self) -> Mapping[str, Any]:
@@ -96,17 +108,51 @@ def _on_end(job: Job) -> None:
 @job("audit_item", queue="audit", label=gettext_lazy("Audit"), on_end=_on_end, outlives_parent=True)
 def audit_item(claimed: jobs.Claim) -> None:
     """Audit the item of this job, and end the job in the transaction that stores the audit. Raises LeaseLost."""
+    audit_id = uuid.UUID(claimed.arguments["audit"])
     with tenant_scope(claimed.tenant_id):
-        case = _case(uuid.UUID(claimed.arguments["audit"]))
+        case = _case(audit_id)
     if case is None:
-        jobs.succeed(claimed, result={"note": "There is nothing left to audit."}, cpu_s=0, gpu_s=0, used={})
+        _finish_obsolete(claimed)
         return
-    with _subject_of(case) as subject:
-        examination = examiner().examine(subject, specs_of(case.document))
+    try:
+        case = _with_document(case)
+        with _subject_of(case) as subject:
+            examination = examiner().examine(subject, specs_of(case.document))
+            if case.unreadable:
+                # What nobody could read was not looked at: the policy decides what then.
+                error = {"type": "corrupt", "detail": case.unreadable}
+                examination = replace(examination, about={**examination.about, "error": error})
+            # Of a text what other fingerprints are of a picture: reviews compare by it what has no vectors.
+            sketch = text_sketch(subject)
+            counts = counts_of(subject.modality, subject.words, examination)
+    except FileNotFoundError:
+        with tenant_scope(claimed.tenant_id):
+            if _case(audit_id) is not None:
+                raise
+        # The file went with its asset while it was read.
+        _finish_obsolete(claimed)
+        return
     with tenant_scope(claimed.tenant_id):
         if jobs.held(claimed).cancel_requested:
             raise jobs.Cancelled
-        _store(claimed, case, examination)
+        if not _hold_asset(case.request):
+            _finish_obsolete(claimed, examination.cpu_s)
+            return
+        _store(claimed, case, examination, sketch, counts)
+
+
+def _hold_asset(request: AuditRequest) -> bool:
+    """Whether what is audited still is there; an asset is held until the commit, so that its erasure waits and takes
+    the evidence with it."""
+    if request.asset_id is None:
+        return True
+    rows = Asset.objects.select_for_update(of=("self",)).filter(pk=request.asset_id)
+    return bool(rows.values_list("pk", flat=True))
+
+
+def _finish_obsolete(claimed: jobs.Claim, cpu_s: float = 0.0) -> None:
+    result = {"note": "There is nothing left to audit."}
+    jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
 
 
 def _case(audit_id: uuid.UUID) -> Case | None:
@@ -127,10 +173,38 @@ def _case(audit_id: uuid.UUID) -> Case | None:
     )
 
 
+def _with_document(case: Case) -> Case:
+    """With what was read of a document: when it was embedded, else now, in no scope. Raises DocumentRefused where
+    another try may end otherwise."""
+    blob = case.blob
+    if not stored_documents.is_document(blob.media_type):
+        return case
+    found = stored_documents.stored(blob.tenant_id, blob.sha256)
+    if found is not None:
+        return replace(case, read=found)
+    path = storage.path_of(blob.tenant_id, blob.sha256)
+    with (
+        TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="audit-") as folder,
+        storage.local(path, Path(folder)) as local,
+    ):
+        try:
+            return replace(case, read=stored_documents.read(local, blob.media_type))
+        except MediaError as error:
+            if error.code in TRANSIENT:
+                raise
+            return replace(case, unreadable=error.message)
+
+
 @contextlib.contextmanager
 def _subject_of(case: Case) -> Iterator[Subject]:
     options, blob = options_of(case.document), case.blob
     path = storage.path_of(blob.tenant_id, blob.sha256)
+    if stored_documents.is_document(blob.media_type):
+        document = case.read
+        texts = stored_documents.examined_texts(document) if document else []
+        words = [Words(text, "text") for text in texts]
+        yield Subject("text", blob.media_type, words=words, options=options)
+        return
     if case.request.modality == Asset.Modality.TEXT:
         with storage.open_blob(path) as stream:
             text = stream.read().decode("utf-8")
@@ -146,8 +220,11 @@ def _subject_of(case: Case) -> Iterator[Subject]:
         yield Subject(case.request.modality, blob.media_type, Path(local), words, options)
 
 
-def assess(case: Case, examination: Examination) -> tuple[dict[str, object], Decision]:
-    """The evidence as its policy judges it, and what that decides. In the tenant's scope; changes nothing."""
+def assess(
+    case: Case, examination: Examination, counts: Mapping[str, object] | None = None
+) -> tuple[dict[str, object], Decision]:
+    """The evidence as its policy judges it, with what its rules over facts conclude, and what that decides. In the
+    tenant's scope; changes nothing."""
     request = case.request
     fingerprints = documents.fingerprints_of(examination)
     document = documents.assemble(
@@ -156,8 +233,13 @@ def assess(case: Case, examination: Examination) -> tuple[dict[str, object], Dec
         matches=known_content.match(fingerprints=fingerprints, sha256=case.blob.sha256),
         strikes=effects.count_strikes(subject=request.subject) if request.subject else 0,
         classifiers=evidence_of(case.asset.pk if case.asset else None),
+        counts=counts,
+        read=stored_documents.told_of(case.read) if case.read else None,
     )
-    return apply_thresholds(case.document, document), _decision(case, document)
+    decision, judged = _decision(case, document), apply_thresholds(case.document, document)
+    if case.decides and (why := reason(case.document, judged, decision)):
+        judged["reasoning"] = documents.storable(why)
+    return judged, decision
 
 
 def _decision(case: Case, document: Mapping[str, object]) -> Decision:
@@ -165,8 +247,22 @@ def _decision(case: Case, document: Mapping[str, object]) -> Decision:
     return decide(case.document, document) if case.decides else Decision(ALLOW)
 
 
-def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
-    document, decision = assess(case, examination)
+def text_sketch(subject: Subject) -> str:
+    """Of a text the sketch of its words, in base64; empty of everything else."""
+    texts = [one.text for one in subject.words] if subject.modality == Asset.Modality.TEXT else []
+    return base64.b64encode(words.sketch(texts[0][:MOST_SKETCHED])).decode() if texts else ""
+
+
+def _store(
+    claimed: jobs.Claim,
+    case: Case,
+    examination: Examination,
+    sketch: str,
+    counts: Mapping[str, object] | None = None,
+) -> None:
+    document, decision = assess(case, examination, counts)
+    if sketch:
+        document["fingerprints"] = {**cast("dict[str, Any]", document["fingerprints"]), "words": sketch}
     audit = write(case, document, decision, pictures_of(examination))
     jobs.succeed(
         claimed,
@@ -212,6 +308,7 @@ def write(
         _apply_decision(case, audit, decision)
     told = {"audit": audit.id, "asset": audit.item, "decision": audit.decision, "mode": audit.mode}
     webhooks.emit("audit.completed", told)
+    standing.match_audit(audit, asset, document, case.document)
     if request.blob_id and not (mode == ENFORCE and decision.decision == REVIEW):
         drop_content(request)
     return audit
@@ -270,7 +367,10 @@ def pictures_of(examination: Examination) -> list[tuple[str, bytes]]:
 def _give_up(tenant_id: uuid.UUID, audit_id: uuid.UUID) -> None:
     """Nothing could look: the policy decides what then, and a person sees it."""
     with tenant_scope(tenant_id):
-        request = AuditRequest.objects.select_for_update().filter(pk=audit_id).first()
+        found = AuditRequest.objects.filter(pk=audit_id).first()
+        # The asset before the request, as an erasure locks them.
+        is_there = found is not None and _hold_asset(found)
+        request = AuditRequest.objects.select_for_update().filter(pk=audit_id).first() if is_there else None
         case = _case(audit_id) if request else None
         if case is None:
             return

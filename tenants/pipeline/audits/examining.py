@@ -11,6 +11,7 @@ from django.utils.crypto import salted_hmac
 
 from ml.auditing import Examiner, load_or_placeholder
 from ml.detectors.base import Detector
+from tenants.accounts import installation_secrets
 from tenants.generation import signing_keys
 from tenants.moderation.policies import selectors as installed
 from tenants.retrieval.query import once
@@ -37,14 +38,19 @@ def specs_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def options_of(document: Mapping[str, Any]) -> dict[str, object]:
     """What detectors are told: the policy's own settings, and this installation's keys."""
-    own = {"watermark_key": watermark_key(), "own_anchors": signing_keys.own_anchors()}
+    own = {
+        "watermark_key": watermark_key(),
+        "own_anchors": signing_keys.own_anchors(),
+        "time_stamp_anchors": signing_keys.time_stamp_anchors(),
+    }
     return {**document.get("options", {}), **own}
 
 
 @cache
 def watermark_key() -> str:
-    """The installation's key for its invisible mark, derived from SECRET_KEY."""
-    return salted_hmac("crosslight.watermark", "", algorithm="sha256").hexdigest()
+    """The installation's key for its invisible mark, which outlives a change of SECRET_KEY."""
+    lasting = installation_secrets.lasting_secret()
+    return salted_hmac("crosslight.watermark", "", secret=lasting, algorithm="sha256").hexdigest()
 
 
 def catalogue() -> list[dict[str, object]]:

@@ -44,7 +44,7 @@ def of_file(path: Path, *, modality: str, media_type: str, sha256: str) -> Print
             _("The file cannot be decoded: %(detail)s.") % {"detail": error["detail"]}, pointer="/file"
         )
     if error or any(part.finding.state == "failed" for part in examination.parts):
-        raise Unavailable(_("The file could not be looked at; try again."))
+        raise Unavailable(_("The file could not be checked; try again."))
     return {**fingerprints_of(examination), "sha256": sha256}
 
 
@@ -86,5 +86,5 @@ def look_at(asset: Asset) -> Prints:
 def _slot() -> Iterator[None]:
     with FINGERPRINTING.taken() as there:
         if not there:
-            raise Unavailable(_("Other files are being looked at; try again in some seconds."))
+            raise Unavailable(_("Other files are being checked; try again in a few seconds."))
         yield

@@ -17,9 +17,10 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from tenants.datasets import holds
 from tenants.datasets.models import Asset, Blob, Dataset, ImportRow
 from tenants.datasets.services import collect_blobs
-from tenants.errors import NotFound
+from tenants.errors import Held, NotFound
 from tenants.events.models import Erasure
 from tenants.events.services import record
 from tenants.generation import selectors as generations
@@ -28,28 +29,29 @@ from tenants.generation.models import Generation
 from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
-from tenants.pipeline.assets.services import _erase as erase_rows
-from tenants.pipeline.assets.services import erase_some
+from tenants.pipeline.assets.services import erase_rows, erase_some
 from tenants.pipeline.care import erasure_receipts as receipts
 from tenants.retrieval.models import Tombstone
 from tenants.scope import TenantModel, current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client, tenant_key
 
 BATCH = 100
+# How long a job that meets a legal hold waits before it looks again.
+HELD_S = 300.0
 
 
 # --- One asset -------------------------------------------------------------------------------------------
 
 
 def erase_asset(*, asset_id: uuid.UUID, actor: str = "") -> Erasure:
-    """Delete an asset with all that hangs on it; returns its receipt, which upkeep signs. Raises NotFound.
+    """Delete an asset with all that hangs on it; returns its receipt, which upkeep signs. Raises NotFound, Held.
 
     Once this returns no search shows the asset again: the row that hydration needs is gone.
     """
     with tenant_scope(current_tenant_id()):
         assets = locked(Asset.objects.filter(pk=asset_id, dataset__deleted_at=None))
         if not assets:
-            raise NotFound(_("There is no such asset."))
+            raise NotFound(_("This asset does not exist."))
         return _erase_one(assets[0], actor)
 
 
@@ -117,6 +119,9 @@ def _files(blobs: Sequence[Blob]) -> dict[str, object]:
         "clean": sum(bool(blob.clean_type) for blob in blobs),
         "thumbnail": sum(blob.has_thumbnail for blob in blobs),
     }
+    # What was read of documents, where there were some.
+    if parsed := sum(blob.document is not None for blob in blobs):
+        files["parsed"] = parsed
     return {"files": files, "bytes": sum(blob.bytes for blob in blobs)}
 
 
@@ -124,12 +129,13 @@ def _files(blobs: Sequence[Blob]) -> dict[str, object]:
 
 
 def erase_generation(*, generation_id: uuid.UUID | None, actor: str = "") -> list[Erasure]:
-    """Delete a request and every asset that it made, all or nothing; a receipt for each asset. Raises NotFound.
+    """Delete a request and every asset that it made, all or nothing; a receipt for each asset. Raises NotFound, Held.
 
     Each asset goes as by `erase_asset`, whatever the policy decided about it.
     """
     with tenant_scope(current_tenant_id()):
         row = generations.get_generation(generation_id)
+        holds.refuse_held([row.dataset_id])
         # First, so that none is born behind our back. While its job goes on there is none.
         generating.stop(row)
         made = locked(Asset.objects.filter(generation_id=row.pk, dataset__deleted_at=None))
@@ -210,10 +216,16 @@ def erase_dataset(claimed: jobs.Claim) -> None:
     erasure_id = _receipt_of(claimed, dataset_id)
     left = -1
     while left:
-        with tenant_scope(claimed.tenant_id):
-            # Counted when the deletion was asked for: a dataset takes no more assets since.
-            total = jobs.held(claimed).progress_total
-            left = _erase_some(locked_receipt(claimed, erasure_id), dataset_id)
+        try:
+            with tenant_scope(claimed.tenant_id):
+                # Counted when the deletion was asked for: a dataset takes no more assets since.
+                total = jobs.held(claimed).progress_total
+                left = _erase_some(locked_receipt(claimed, erasure_id), dataset_id)
+        except Held:
+            # Set since it was asked for: what is left waits for its release.
+            jobs.spend(claimed, cpu_s=time.thread_time() - start)
+            jobs.give_turn(claimed, delay_s=HELD_S)
+            return
         jobs.progress(claimed, renew=True, done=max(0, total - left), total=total)
     job_log.write(claimed, "Its assets are gone; clearing what else named them.")
     late = clear_derived(claimed.tenant_id)

@@ -91,7 +91,7 @@ def _unread_imports() -> int:
 def get_erasure(erasure_id: uuid.UUID | None) -> Erasure:
     erasure = Erasure.objects.filter(pk=erasure_id).first()  # None matches no row
     if erasure is None:
-        raise NotFound(_("There is no such receipt."))
+        raise NotFound(_("This receipt does not exist."))
     return erasure
 
 

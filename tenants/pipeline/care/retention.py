@@ -10,6 +10,7 @@ from collections.abc import Callable
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from tenants.datasets import holds
 from tenants.datasets.models import Asset, Dataset
 from tenants.events.models import Erasure
 from tenants.events.services import record
@@ -61,7 +62,8 @@ def _expire_dataset(tenant_id: uuid.UUID, dataset_id: uuid.UUID, in_time: Callab
 
 def _past(dataset: Dataset) -> QuerySet[Asset]:
     limit = timezone.now() - dt.timedelta(days=dataset.retention_days or 0)
-    if dataset.retention_days is None:
+    # What is held stays; the first run after its release takes it.
+    if dataset.retention_days is None or holds.is_held(dataset.pk):
         return Asset.objects.none()
     return Asset.objects.filter(dataset=dataset, created_at__lt=limit)
 

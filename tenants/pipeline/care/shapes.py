@@ -1,4 +1,4 @@
-"""Receipts of erasures as the API shows them."""
+"""Receipts of erasures, and what is kept where, as the API shows them."""
 
 from __future__ import annotations
 
@@ -45,3 +45,37 @@ class ErasurePreview(Shape, kw_only=True):
     matched: int
     bytes: int
     datasets: list[DatasetShare]
+
+
+OPERATOR, WORKSPACE = "operator", "workspace"
+
+
+class DataCategory(Shape, kw_only=True):
+    category: str
+    what: str
+    where: str
+    purpose: str
+    kept: Annotated[str, Doc("How long.")]
+    encrypted: Annotated[str, Doc("Under which key, or how.")]
+    leaves_to: Annotated[str, Doc("Who outside of the installation gets it.")]
+    tables: Annotated[list[str], Doc("Tables of the database; empty where it lies elsewhere.")]
+
+
+class Recipient(Shape, kw_only=True):
+    """Somebody outside who gets something, as it is set up now."""
+
+    who: str
+    host: str
+    gets: str
+    set_up_by: Annotated[str, Choices((OPERATOR, WORKSPACE))]
+
+
+class DataProcessing(Shape, kw_only=True):
+    region: Annotated[
+        str | None, Doc("Where the installation is, in its operator's words; null where they said nothing.")
+    ]
+    backups_kept_days: int
+    exports_kept_days: int
+    files_encrypted: bool
+    categories: list[DataCategory]
+    recipients: list[Recipient]

@@ -8,16 +8,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from tenants.accounts import installation_secrets
+from tenants.datasets import holds
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_dataset
-from tenants.errors import Invalid
+from tenants.errors import Held, Invalid
 from tenants.events.models import Erasure
 from tenants.events.services import record
 from tenants.generation.models import Generation
@@ -151,9 +152,11 @@ def preview_subject(criteria: Mapping[str, Any]) -> shapes.ErasurePreview:
 
 
 def request_erasure(*, criteria: Mapping[str, Any], actor: str = "") -> tuple[Erasure, Job]:
-    """Queue the erasure of all that `check_criteria` described."""
+    """Queue the erasure of all that `check_criteria` described. Raises Held if any of it is under a legal hold."""
     with tenant_scope(current_tenant_id()):
-        matched = matching(criteria).count()
+        wanted = matching(criteria)
+        holds.refuse_held(list(wanted.order_by().values_list("dataset_id", flat=True).distinct()))
+        matched = wanted.count()
         erasure = Erasure(
             kind=Erasure.Kind.SUBJECT, requested_by=actor, matched=matched, criteria=dict(criteria)
         )
@@ -166,9 +169,8 @@ def request_erasure(*, criteria: Mapping[str, Any], actor: str = "") -> tuple[Er
 def subject_hash(erasure_id: uuid.UUID, criteria: Mapping[str, Any]) -> str:
     """Shows whose data a receipt is about to the one who knows; keyed and salted, so that it cannot be guessed."""
     asked = json.dumps(criteria, sort_keys=True)
-    return salted_hmac(
-        f"erasure:{erasure_id}", asked, secret=settings.SECRET_KEY, algorithm="sha256"
-    ).hexdigest()
+    lasting = installation_secrets.lasting_secret()
+    return salted_hmac(f"erasure:{erasure_id}", asked, secret=lasting, algorithm="sha256").hexdigest()
 
 
 def _queue(erasure: Erasure) -> Job:
@@ -201,8 +203,12 @@ def erase_subject(claimed: jobs.Claim) -> None:
     """Erase what the erasure of this job asks for. A killed attempt is taken up where it stopped."""
     start, erasure_id = time.thread_time(), uuid.UUID(claimed.arguments["erasure"])
     for _round in range(MAX_ROUNDS):
-        while _erase_next(claimed, erasure_id):
-            pass
+        try:
+            while _erase_next(claimed, erasure_id):
+                pass
+        except Held:
+            # Set since it was asked for: what is left waits for its release.
+            break
         late = _clear_all(claimed.tenant_id)
         with tenant_scope(claimed.tenant_id):
             erasure = locked_receipt(claimed, erasure_id)
@@ -212,7 +218,7 @@ def erase_subject(claimed: jobs.Claim) -> None:
                 return
             erasure.removed = added(erasure.removed, late)
             erasure.save(update_fields=["removed"])
-    # More came in all the time. It has not been done until the receipt says so.
+    # More came in all the time, or is held. It has not been done until the receipt says so.
     jobs.spend(claimed, cpu_s=time.thread_time() - start)
     jobs.give_turn(claimed, delay_s=REST_S)
 

@@ -26,9 +26,9 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from tenants import broker
-from tenants.accounts import keys, metering, rate_counter, sessions
+from tenants.accounts import keyring, keys, metering, rate_counter, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
-from tenants.datasets import resumable, storage
+from tenants.datasets import holds, resumable, storage
 from tenants.datasets.models import Asset, AssetTally
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
@@ -53,7 +53,7 @@ SETTLES_S, CONFIRM_S, ASK_S = 3.0, 60.0, 0.5
 def erase_tenant(*, slug: str) -> TenantErasure:
     """Erase a tenant and sign the receipt; goes on where a killed run stopped.
 
-    Raises NotFound, and Conflict while a backup is made or if something of the tenant keeps coming back.
+    Raises NotFound, Held, and Conflict while a backup is made or if something of the tenant keeps coming back.
     """
     receipt = _begin(slug)
     tenant_id = receipt.erased_tenant
@@ -67,6 +67,8 @@ def erase_tenant(*, slug: str) -> TenantErasure:
             _erase_rows(receipt, model)
         _erase_files(tenant_id)
         _note(receipt, {"keys": _erase_keys(tenant_id)})
+        if destroyed := keyring.destroy_keys(tenant_id):
+            _note(receipt, {"data_keys": len(destroyed)})
         if _drop_tenant(receipt) and not find_traces(tenant_id):
             _await_hosts(tenant_id)
             return _sign(receipt)
@@ -80,22 +82,26 @@ def survey(slug: str) -> dict[str, int]:
     """What there is of a tenant now, by place; see find_traces. Raises NotFound."""
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
-        raise NotFound(gettext("There is no tenant %(slug)s.") % {"slug": f"{slug!r}"})
+        raise NotFound(gettext("Unknown tenant %(slug)s.") % {"slug": f"{slug!r}"})
     return find_traces(tenant.id)
 
 
 def _begin(slug: str) -> TenantErasure:
-    """The open receipt for this slug, with the files counted before the first of them goes."""
+    """The open receipt for this slug, with the files counted before the first of them goes. Raises Held."""
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
         receipt = TenantErasure.objects.filter(slug=slug, finished_at=None).first()
         if receipt is None:
             raise NotFound(
-                gettext("There is no tenant %(slug)s, and no erasure of one to go on with.")
-                % {"slug": f"{slug!r}"}
+                gettext("Unknown tenant %(slug)s, and no erasure of one to resume.") % {"slug": f"{slug!r}"}
             )
         return receipt
-    receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
+    with tenant_scope(tenant.id):
+        # Its receipt in the same transaction: a hold that is asked for meanwhile finds it.
+        holds.refuse_held_tenant()
+        receipt, _created = TenantErasure.objects.get_or_create(
+            erased_tenant=tenant.id, defaults={"slug": slug}
+        )
     if "files" not in receipt.removed:
         sizes = [default_storage.size(path) for path in files_of(tenant.id)]
         _note(receipt, {"files": len(sizes), "bytes": sum(sizes)})
@@ -300,6 +306,11 @@ def _sign(receipt: TenantErasure) -> TenantErasure:
                 "where": "backups",
                 "what": "what they held when they were made",
                 "until": backups.date().isoformat(),
+            },
+            {
+                "where": "checkpoints of the record",
+                "what": "the tenant's random id, numbers of lines and digests",
+                "until": None,
             },
             {"where": "this receipt", "what": "the tenant's slug and random id", "until": None},
             {

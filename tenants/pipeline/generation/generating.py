@@ -26,7 +26,7 @@ from tenants.accounts.models import Tenant
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, ServiceError, Unavailable
 from tenants.events import webhooks
-from tenants.generation import previews, signing_keys
+from tenants.generation import disclosure, previews, signing_keys
 from tenants.generation.models import Generation
 from tenants.generation.progress import GenerationProgress, pixels_of
 from tenants.jobs import services as jobs
@@ -186,8 +186,22 @@ def _marker(claimed: jobs.Claim, row: Generation) -> Marker:
     from ml.generators.base import Marker
 
     tenant = Tenant.objects.get(pk=claimed.tenant_id)
-    keys = signing_keys.keys_of(tenant)
-    return Marker(bytes.fromhex(watermark_key()), keys, row.mark, tenant.slug)
+    keys, wanted = signing_keys.keys_of(tenant), disclosure.disclosure_of(tenant)
+    try:
+        icon = disclosure.icon() if wanted.icon.in_force else None
+        notice = disclosure.notice() if wanted.notice.in_force else None
+    except ValueError as error:
+        raise GenerationFailed("not-installed", str(error)) from error
+    return Marker(
+        bytes.fromhex(watermark_key()),
+        keys,
+        row.mark,
+        tenant.slug,
+        icon,
+        notice,
+        signing_keys.time_stamper(),
+        signing_keys.time_stamp_anchors(),
+    )
 
 
 def _start_picture(claimed: jobs.Claim, row: Generation) -> Any:
@@ -197,7 +211,14 @@ def _start_picture(claimed: jobs.Claim, row: Generation) -> Any:
     with tenant_scope(claimed.tenant_id):
         found = Asset.objects.select_related("blob").filter(pk=row.remix_of_id, modality="image")
         asset = found.exclude(moderation__in=Asset.HIDDEN).first()
-    return pixels_of(asset.blob, row.width, row.height) if asset else None
+    try:
+        return pixels_of(asset.blob, row.width, row.height) if asset else None
+    except FileNotFoundError:
+        with tenant_scope(claimed.tenant_id):
+            if found.exists():
+                raise
+        # The file went with its asset while it was read.
+        return None
 
 
 def _scorer() -> JointSpace:

@@ -1,12 +1,16 @@
 """The layout of an export: names, fields and the words that go with them. Version 1.
 
-export.json       what this is: format, version, tenant, counts, digest of the manifest
+export.json       what this is: format, version, tenant, counts, digest of the manifest, who signed
+export.sig        the Ed25519 signature of export.json, 64 bytes
 manifest.jsonl    path, length and SHA-256 of every other file, by path
 datasets.jsonl assets.jsonl blobs.jsonl transcripts.jsonl audit.jsonl webhooks.jsonl generations.jsonl
-generation_outputs.jsonl    one JSON object a line
+generation_outputs.jsonl saved_searches.jsonl standing_queries.jsonl dataset_versions.jsonl
+dataset_version_assets.jsonl
+                  one JSON object a line; of a version of a dataset only what belongs to it, and export.json names it
 members.csv       people and their roles
 vectors.parquet   if asked for
-files/<kind>/ab/abcd…    stored files: `original`, and the renditions made from it, by the original's SHA-256
+files/<kind>/ab/abcd…    stored files: `original`, and what was made from it, by the original's SHA-256: renditions,
+                  and of documents what was read (`parsed`, and its `words` in UTF-32)
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import pyarrow as pa
 from tenants.datasets.storage import KINDS
 
 FORMAT, VERSION = "crosslight-export", 1
-HEADER, MANIFEST, README = "export.json", "manifest.jsonl", "README.txt"
+HEADER, SIGNATURE, MANIFEST, README = "export.json", "export.sig", "manifest.jsonl", "README.txt"
 VECTORS = "vectors.parquet"
 
 # Of each table what is written, as attributes of its rows.
@@ -53,6 +57,7 @@ BLOB = (
     "clean_type",
     "has_thumbnail",
     "details",
+    "document",
     "scan",
     "created_at",
 )
@@ -90,6 +95,18 @@ OUTPUT = (
     *("id", "generation_id", "kind", "asset_id", "score", "scores", "how", "model", "audit_id", "decision"),
     *("provenance", "created_at"),
 )
+# Of those that are shared.
+SEARCH = ("id", "name", "query", "created_by", "created_at", "changed_at")
+STANDING = (
+    *("id", "name", "query", "state", "muted", "inbox", "frequency", "min_score"),
+    *("created_by", "created_at", "changed_at"),
+)
+# Of those that were made; a line's digest in hex.
+DATASET_VERSION = (
+    *("id", "dataset_id", "name", "note", "made_from", "asset_count", "kinds", "digest", "gone"),
+    *("created_by", "created_at"),
+)
+VERSION_ASSET = ("version_id", "asset_id", "digest")
 MEMBER = ("email", "name", "role", "since")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "datasets.jsonl": DATASET,
@@ -100,6 +117,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "webhooks.jsonl": WEBHOOK,
     "generations.jsonl": GENERATION,
     "generation_outputs.jsonl": OUTPUT,
+    "saved_searches.jsonl": SEARCH,
+    "standing_queries.jsonl": STANDING,
+    "dataset_versions.jsonl": DATASET_VERSION,
+    "dataset_version_assets.jsonl": VERSION_ASSET,
 }
 VECTOR = ("asset_id", "modality", "model", "segment", "vector")
 # Numbers of a vector, where there is none to tell.
@@ -139,13 +160,17 @@ def readme() -> Iterator[str]:
     yield """
 Times are UTC, ISO 8601. An asset's bytes are in files/original under its sha256; assets with equal bytes share them.
 Check the files with the digests in manifest.jsonl, and that one with the digest in export.json.
+Whether the installation made it, by its public key (GET /records/anchors, or manage.py record_key), as key.pem:
+    openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in export.json -sigfile export.sig
+or all at once:  manage.py verify_export PATH --key key.pem
 
 Not included: API keys, secrets of webhooks, passwords and sessions; what webhooks were told; jobs; receipts of imports
-and erasures; usage. Nothing is encrypted: keep this where the workspace itself could be kept.
+and erasures; usage; searches that members keep for themselves.
+Nothing in here is encrypted: keep this where the workspace itself could be kept.
 
 Into another installation:  manage.py import_tenant PATH --slug NEW
-Requests to generate, members, webhooks and the audit log are written here and not read there. What was generated stays
-marked as such, in its asset and in its file.
+Requests to generate, members, webhooks, saved searches and the audit log are written here and not read there. What was
+generated stays marked as such, in its asset and in its file.
 """
 
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -25,12 +25,16 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from tenants import age
 from tenants.datasets.storage import CHUNK
 from tenants.errors import Invalid
+from tenants.moderation.record import signatures
 from tenants.pipeline.transfer import export_layout as layout
 from tenants.retrieval.model_routing import MAX_DIMENSION
 
 MAX_HEADER = 1 << 20
+# Ed25519 (RFC 8032).
+SIGNATURE_BYTES = 64
 MAX_LINE = 8 << 20
 # Decompressed; Parquet of ours has 500 vectors a group.
 MAX_GROUP_BYTES = 256 << 20
@@ -84,8 +88,11 @@ class ZipSource:
 class ExportFile:
     """An export that has been checked; see `open_export`."""
 
-    def __init__(self, source: Source, header: Mapping[str, Any], tables: Collection[str]) -> None:
-        self.source, self.header, self.tables = source, header, tables
+    def __init__(
+        self, source: Source, header: Mapping[str, Any], tables: Collection[str], signed_by: str = ""
+    ) -> None:
+        """`signed_by` is the public key in PEM whose signature fits; empty for an export of 0.2 or before."""
+        self.source, self.header, self.tables, self.signed_by = source, header, tables, signed_by
 
     @property
     def slug(self) -> str:
@@ -127,26 +134,78 @@ class ExportFile:
 
 
 @contextmanager
-def open_export(path: Path) -> Iterator[ExportFile]:
-    """A folder or zip file with an export, every digest checked. Raises Invalid and says what is wrong."""
-    try:
-        source: Source = FolderSource(path) if path.is_dir() else ZipSource(path)
-    except (OSError, zipfile.BadZipFile) as error:
+def open_export(path: Path, private_keys: Sequence[str] = ()) -> Iterator[ExportFile]:
+    """A folder or zip file with an export, every digest checked, and the signature where it has one.
+
+    An encrypted file is opened by `private_keys` of age, into the spool. Raises Invalid and says what is wrong.
+    """
+    with _plain(path, private_keys) as plain:
+        try:
+            source: Source = FolderSource(plain) if plain.is_dir() else ZipSource(plain)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise Invalid(
+                _("%(path)s is neither a folder nor a zip file that can be read.") % {"path": path}
+            ) from error
+        try:
+            raw = _read_raw_header(source)
+            header = _checked_header(raw)
+            signed_by = _check_signature(source, raw, header)
+            yield ExportFile(source, header, _check_manifest(source, header), signed_by)
+        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise Invalid(_("%(path)s is damaged: %(error)s") % {"path": path, "error": error}) from error
+        finally:
+            source.close()
+
+
+@contextmanager
+def _plain(path: Path, private_keys: Sequence[str]) -> Iterator[Path]:
+    """The path itself, or of an encrypted file what it holds."""
+    if not path.is_file() or not _is_encrypted(path):
+        yield path
+        return
+    if not private_keys:
         raise Invalid(
-            _("%(path)s is neither a folder nor a zip file that can be read.") % {"path": path}
-        ) from error
-    try:
-        header = _read_header(source)
-        yield ExportFile(source, header, _check_manifest(source, header))
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise Invalid(_("%(path)s is damaged: %(error)s") % {"path": path, "error": error}) from error
-    finally:
-        source.close()
+            _("%(path)s is encrypted with age: name a file with the private key by --identity.")
+            % {"path": path}
+        )
+    with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, prefix="import-") as copy:
+        try:
+            with path.open("rb") as source:
+                age.decrypt(source, copy, private_keys)
+        except age.CannotOpen as error:
+            raise Invalid(
+                _("%(path)s cannot be opened: it is for another key, damaged or cut off (%(error)s).")
+                % {"path": path, "error": error}
+            ) from error
+        copy.flush()
+        yield Path(copy.name)
 
 
-def _read_header(source: Source) -> dict[str, object]:
+def _is_encrypted(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(age.MAGIC)) == age.MAGIC
+
+
+def _read_raw_header(source: Source) -> bytes:
     with source.open(layout.HEADER) as stream:
-        raw = stream.read(MAX_HEADER + 1)
+        return stream.read(MAX_HEADER + 1)
+
+
+def _check_signature(source: Source, raw: bytes, header: Mapping[str, Any]) -> str:
+    """The public key in PEM of whoever signed; empty where the header names nobody."""
+    key = _dict(header.get("signed_by")).get("public_key")
+    if "signed_by" not in header:
+        return ""
+    with source.open(layout.SIGNATURE) as stream:
+        signature = stream.read(SIGNATURE_BYTES + 1)
+    if not isinstance(key, str) or not signatures.fits(raw, signature, key):
+        raise Invalid(
+            _("The signature does not fit %(header)s: one of them was changed.") % {"header": layout.HEADER}
+        )
+    return key
+
+
+def _checked_header(raw: bytes) -> dict[str, object]:
     header = _object(raw) if len(raw) <= MAX_HEADER else {}
     if header.get("format") != layout.FORMAT or header.get("version") != layout.VERSION:
         raise Invalid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +14,33 @@ from tenants.datasets.filenames import clean_filename
 from tenants.datasets.metadata import check_json, check_metadata, check_text
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid
+from tenants.learning.dataset_versions import MAX_NAME, MAX_NOTE
 from tenants.pipeline.assets.uploads import EXCERPT, MAX_CAPTION, check_captions, check_external_id
-from tenants.pipeline.transfer.export_layout import ASSET, BLOB, DATASET, TRANSCRIPT
+from tenants.pipeline.transfer.export_layout import (
+    ASSET,
+    BLOB,
+    DATASET,
+    DATASET_VERSION,
+    STANDING,
+    TRANSCRIPT,
+    VERSION_ASSET,
+)
+from tenants.retrieval.models import StandingQuery
 
 MAX_WORDS = 100_000
 MAX_INT = 2**31 - 1
 MAX_LABELS = 100
 MODERATION = ("", "quarantined", "allow", "label", "review", "block")
 NONE = type(None)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 Types = Mapping[str, tuple[type, ...]]
 
+_STANDING: Types = {
+    **dict.fromkeys(("name", "state", "frequency"), (str,)),
+    **dict.fromkeys(("muted", "inbox"), (bool,)),
+    "query": (dict,),
+    "min_score": (int, float, NONE),
+}
 _DATASET: Types = {
     "name": (str,),
     "description": (str,),
@@ -54,6 +72,17 @@ _BLOB: Types = {
     "clean_type": (str,),
     "has_thumbnail": (bool,),
     "details": (dict, NONE),
+    "document": (dict, NONE),
+}
+_VERSION: Types = {
+    "name": (str,),
+    "note": (str,),
+    "made_from": (dict,),
+    "asset_count": (int,),
+    "kinds": (dict,),
+    "digest": (str,),
+    "gone": (int,),
+    "created_by": (str,),
 }
 _TRANSCRIPT: Types = {
     "start_s": (int, float),
@@ -90,7 +119,8 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
     for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT), ("prompt", MAX_CAPTION)):
         _check_length(row[name], name, longest)
     captions = _checked_captions(row)
-    check_metadata(row["metadata"], {})
+    # As it stood in the workspace that was exported, whatever may be written now.
+    check_metadata(row["metadata"], {}, before=row["metadata"])
     check_json(row["error"], "/error")
     _bounded(row, "revision", least=1)
     external_id = check_external_id(row["external_id"])
@@ -124,6 +154,8 @@ def _check_labels(labels: list[Any]) -> None:
 
 
 def blob(row: dict[str, Any]) -> dict[str, Any]:
+    # Exports from before there were documents say nothing of them.
+    row = {"document": None, **row}
     _typed(row, BLOB, _BLOB)
     for name in ("width", "height"):
         if row[name] is not None:
@@ -145,6 +177,40 @@ def _check_details(details: dict[str, Any]) -> None:
     drawable = isinstance(peaks, list) and len(peaks) <= 10_000 and all(type(p) is int for p in peaks)
     if not drawable or any(not isinstance(details.get(name), types) for name, types in shown.items()):
         raise Invalid(_("details lack duration_s, has_sound or examined, or hold them in another type."))
+
+
+def dataset_version(row: dict[str, Any]) -> dict[str, Any]:
+    _typed(row, DATASET_VERSION, _VERSION)
+    check_json(row, "")
+    for name, least, longest in (("name", 1, MAX_NAME), ("note", 0, MAX_NOTE), ("created_by", 0, 100)):
+        if not least <= len(row[name]) <= longest:
+            raise Invalid(
+                _("%(name)s has at most %(longest)s characters.") % {"name": name, "longest": longest}
+            )
+    _bounded(row, "asset_count", least=1)
+    counted = all(kind in Asset.Modality.values and type(n) is int for kind, n in row["kinds"].items())
+    if not _DIGEST.fullmatch(row["digest"]) or not counted:
+        raise Invalid(_("A version has a SHA-256 in hex, and counts by modality."))
+    ids = {name: _id(row[name]) for name in ("id", "dataset_id")}
+    return {**row, **ids, "created_at": _time(row["created_at"])}
+
+
+def standing_query(row: dict[str, Any]) -> dict[str, Any]:
+    """What it asks is checked where it is encoded."""
+    _typed(row, STANDING, _STANDING)
+    check_json(row, "")
+    known = (("state", StandingQuery.State.values), ("frequency", StandingQuery.Frequency.values))
+    if not 1 <= len(row["name"]) <= MAX_NAME or any(row[name] not in values for name, values in known):
+        raise Invalid(_("A standing query has a name, a state and a frequency."))
+    return row
+
+
+def dataset_version_asset(row: dict[str, Any]) -> dict[str, Any]:
+    _typed(row, VERSION_ASSET, {"digest": (str,)})
+    if not _DIGEST.fullmatch(row["digest"]):
+        raise Invalid(_("A version has a SHA-256 in hex, and counts by modality."))
+    ids = {name: _id(row[name]) for name in ("version_id", "asset_id")}
+    return {**ids, "digest": bytes.fromhex(row["digest"])}
 
 
 def transcript(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ asset whose file went meanwhile is left out by whoever reads it.
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
@@ -15,6 +16,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -29,13 +31,22 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts.models import Membership, Tenant
 from tenants.datasets import storage
-from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
-from tenants.errors import Conflict
+from tenants.datasets.models import (
+    Asset,
+    Blob,
+    Dataset,
+    DatasetVersion,
+    DatasetVersionAsset,
+    TranscriptSegment,
+)
+from tenants.errors import Conflict, NotFound
 from tenants.events.models import AuditEvent, Webhook
 from tenants.generation.models import Generation, GenerationOutput
+from tenants.learning.dataset_versions import as_source
+from tenants.moderation.record import signatures
 from tenants.pipeline.transfer import export_layout as layout
 from tenants.retrieval.index import dimension_of
-from tenants.retrieval.models import Vector
+from tenants.retrieval.models import SavedSearch, StandingQuery, Vector
 from tenants.scope import tenant_scope
 
 PAGE = 500
@@ -106,8 +117,11 @@ class Measured(io.RawIOBase):
 class Writer:
     """One export on its way into a sink; keeps the manifest and the counts."""
 
-    def __init__(self, tenant_id: uuid.UUID, sink: Sink, manifest: IO[bytes], tick: Tick) -> None:
+    def __init__(
+        self, tenant_id: uuid.UUID, sink: Sink, manifest: IO[bytes], tick: Tick, wanted: Wanted
+    ) -> None:
         self.tenant_id, self.sink, self.manifest, self.tick = tenant_id, sink, manifest, tick
+        self.wanted = wanted
         self.counts: dict[str, int] = {}
 
     @contextmanager
@@ -149,63 +163,112 @@ class Writer:
             self.tick(len(found))
 
 
-def write_export(
-    *, tenant_id: uuid.UUID, sink: Sink, with_vectors: bool, tick: Tick = lambda count: None
-) -> dict[str, Any]:
-    """Write a tenant's export; returns its header. `tick` is called with the number of rows since the last call.
+@dataclass(frozen=True)
+class Wanted:
+    """What is exported: everything, or what belongs to a version of a dataset. In the tenant's scope."""
 
-    Raises Conflict if a file that should be there is missing in the storage.
+    version: DatasetVersion | None = None
+
+    def datasets(self) -> QuerySet[Dataset]:
+        rows = Dataset.objects.filter(deleted_at=None)
+        return rows.filter(pk=self.version.dataset_id) if self.version else rows
+
+    def versions(self) -> QuerySet[DatasetVersion]:
+        made = DatasetVersion.objects.filter(
+            state=DatasetVersion.State.READY, dataset_id__in=self.datasets().values("pk")
+        )
+        return made.filter(pk=self.version.pk) if self.version else made
+
+    def lines(self) -> QuerySet[DatasetVersionAsset]:
+        return DatasetVersionAsset.objects.filter(version_id__in=self.versions().values("pk"))
+
+    def assets(self) -> QuerySet[Asset]:
+        rows = Asset.objects.filter(dataset__deleted_at=None).annotate(sha256=F("blob__sha256"))
+        return rows.filter(pk__in=self.lines().values("asset_id")) if self.version else rows
+
+    def blobs(self) -> QuerySet[Blob]:
+        rows = Blob.objects.filter(references__gt=0)
+        return rows.filter(pk__in=self.assets().values("blob_id")) if self.version else rows
+
+    def transcripts(self) -> QuerySet[TranscriptSegment]:
+        rows = TranscriptSegment.objects.filter(asset__dataset__deleted_at=None)
+        return rows.filter(asset_id__in=self.lines().values("asset_id")) if self.version else rows
+
+    def vectors(self) -> QuerySet[Vector]:
+        rows = Vector.objects.filter(asset__dataset__deleted_at=None)
+        return rows.filter(asset_id__in=self.lines().values("asset_id")) if self.version else rows
+
+    def require_version(self) -> None:
+        """Raises NotFound where the version was deleted meanwhile: what was written may lack something."""
+        if self.version and not self.versions().exists():
+            raise NotFound(_("This version was deleted while it was exported."))
+
+
+def write_export(
+    *,
+    tenant_id: uuid.UUID,
+    sink: Sink,
+    with_vectors: bool,
+    tick: Tick = lambda count: None,
+    version: DatasetVersion | None = None,
+) -> dict[str, Any]:
+    """Write a tenant's export, or with `version` what that lists; returns its header. `tick` is called with the number
+    of rows since the last call.
+
+    Raises Conflict if a file that should be there is missing in the storage, KeyUnreadable where nothing can sign,
+    NotFound for a version that is deleted meanwhile.
     """
     with tempfile.TemporaryFile(dir=settings.SPOOL_DIR) as manifest:
-        writer = Writer(tenant_id, sink, manifest, tick)
+        writer = Writer(tenant_id, sink, manifest, tick, Wanted(version))
         # In the order of their names, so that the manifest is sorted.
         with writer.file(layout.README) as stream:
             stream.write("".join(layout.readme()).encode())
         _write_rows(writer)
         for kind in sorted(storage.KINDS):
             _write_files(writer, kind)
-        outputs = writer.pages(
-            lambda: GenerationOutput.objects.filter(generation__dataset__deleted_at=None), layout.OUTPUT
-        )
-        writer.lines("generation_outputs.jsonl", outputs)
-        generations = writer.pages(
-            lambda: Generation.objects.filter(dataset__deleted_at=None), layout.GENERATION
-        )
-        writer.lines("generations.jsonl", generations)
-        _write_members(writer)
-        transcripts = writer.pages(
-            lambda: TranscriptSegment.objects.filter(asset__dataset__deleted_at=None), layout.TRANSCRIPT
-        )
-        writer.lines("transcripts.jsonl", transcripts)
+        if version is None:
+            _write_of_workspace(writer)
+        writer.lines("transcripts.jsonl", writer.pages(writer.wanted.transcripts, layout.TRANSCRIPT))
         if with_vectors:
             _write_vectors(writer)
-        writer.lines("webhooks.jsonl", writer.pages(Webhook.objects.all, layout.WEBHOOK))
+        if version is None:
+            writer.lines("webhooks.jsonl", writer.pages(Webhook.objects.all, layout.WEBHOOK))
         return _write_header(writer)
 
 
-def _datasets() -> QuerySet[Dataset]:
-    return Dataset.objects.filter(deleted_at=None)
-
-
-def _assets() -> QuerySet[Asset]:
-    return Asset.objects.filter(dataset__deleted_at=None).annotate(sha256=F("blob__sha256"))
-
-
-def _blobs() -> QuerySet[Blob]:
-    return Blob.objects.filter(references__gt=0)
+def _write_of_workspace(writer: Writer) -> None:
+    """What belongs to no dataset alone, up to the transcripts."""
+    outputs = writer.pages(
+        lambda: GenerationOutput.objects.filter(generation__dataset__deleted_at=None), layout.OUTPUT
+    )
+    writer.lines("generation_outputs.jsonl", outputs)
+    generations = writer.pages(lambda: Generation.objects.filter(dataset__deleted_at=None), layout.GENERATION)
+    writer.lines("generations.jsonl", generations)
+    _write_members(writer)
+    searches = writer.pages(lambda: SavedSearch.objects.filter(private_to=None), layout.SEARCH)
+    writer.lines("saved_searches.jsonl", searches)
+    writer.lines("standing_queries.jsonl", writer.pages(StandingQuery.objects.all, layout.STANDING))
 
 
 def _write_rows(writer: Writer) -> None:
-    writer.lines("assets.jsonl", writer.pages(_assets, layout.ASSET))
-    writer.lines("audit.jsonl", writer.pages(AuditEvent.objects.all, layout.AUDIT))
-    writer.lines("blobs.jsonl", writer.pages(_blobs, layout.BLOB, key="sha256"))
-    writer.lines("datasets.jsonl", writer.pages(_datasets, layout.DATASET))
+    wanted = writer.wanted
+    writer.lines("assets.jsonl", writer.pages(wanted.assets, layout.ASSET))
+    if wanted.version is None:
+        writer.lines("audit.jsonl", writer.pages(AuditEvent.objects.all, layout.AUDIT))
+    writer.lines("blobs.jsonl", writer.pages(wanted.blobs, layout.BLOB, key="sha256"))
+    lines = writer.pages(wanted.lines, layout.VERSION_ASSET)
+    named = ({**line, "digest": bytes(line["digest"]).hex()} for line in lines)
+    writer.lines("dataset_version_assets.jsonl", named)
+    writer.lines("dataset_versions.jsonl", writer.pages(wanted.versions, layout.DATASET_VERSION))
+    writer.lines("datasets.jsonl", writer.pages(wanted.datasets, layout.DATASET))
 
 
 def _write_files(writer: Writer, kind: str) -> None:
-    fields = ("sha256", "has_thumbnail", "clean_type")
-    for row in writer.pages(_blobs, fields, key="sha256"):
+    fields = ("sha256", "has_thumbnail", "clean_type", "document")
+    for row in writer.pages(writer.wanted.blobs, fields, key="sha256"):
+        is_read = row["document"] is not None
         made = {"clean": bool(row["clean_type"]), "thumbnail": row["has_thumbnail"]}
+        made |= {"parsed": is_read, "words": is_read}
         if made.get(kind, True):
             _write_file(writer, kind, row["sha256"])
 
@@ -215,7 +278,7 @@ def _write_file(writer: Writer, kind: str, sha256: str) -> None:
         source = storage.open_blob(storage.path_of(writer.tenant_id, sha256, kind))
     except FileNotFoundError as error:
         with tenant_scope(writer.tenant_id):
-            if not _blobs().filter(sha256=sha256).exists():
+            if not Blob.objects.filter(references__gt=0, sha256=sha256).exists():
                 return  # deleted meanwhile
         raise Conflict(
             _("The file %(kind)s/%(sha256)s is missing in the storage. Restore it, or delete its assets.")
@@ -253,7 +316,7 @@ def _write_vectors(writer: Writer) -> None:
     schema = layout.vector_schema(dimensions.pop() if len(dimensions) == 1 else 0)
     rows = writer.pages(
         # What a model that comes in the meantime makes of them may not fit into the columns.
-        lambda: Vector.objects.filter(asset__dataset__deleted_at=None, model__in=models),
+        lambda: writer.wanted.vectors().filter(model__in=models),
         ("asset_id", "modality", "model", "segment", "data"),
         key="seq",
     )
@@ -282,6 +345,11 @@ def _batch(page: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _write_header(writer: Writer) -> dict[str, Any]:
+    version = writer.wanted.version
+    with tenant_scope(writer.tenant_id):
+        writer.wanted.require_version()
+        if version:
+            version.refresh_from_db()
     writer.manifest.seek(0)
     with writer.sink.open(layout.MANIFEST) as stream:
         measured = Measured(stream)
@@ -296,6 +364,13 @@ def _write_header(writer: Writer) -> dict[str, Any]:
         "counts": writer.counts,
         "manifest": {"bytes": measured.length, "sha256": measured.sha.hexdigest()},
     }
+    if version:
+        header["dataset_version"] = {"dataset": str(version.dataset_id), **as_source(version)}
+    ring = signatures.key_ring()
+    header["signed_by"] = {"id": ring.public[0].id, "public_key": ring.public[0].pem}
+    raw = json.dumps(header, indent=2) + "\n"
     with writer.sink.open(layout.HEADER) as stream:
-        stream.write(json.dumps(header, indent=2).encode() + b"\n")
+        stream.write(raw.encode())
+    with writer.sink.open(layout.SIGNATURE) as stream:
+        stream.write(base64.b64decode(ring.sign(raw).value))
     return header

@@ -23,7 +23,7 @@ from tenants.errors import Invalid, ServiceError, StorageFull, Unavailable
 from tenants.pipeline.assets.bulk import DERIVED, Entry
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
-from tenants.pipeline.assets.uploads import MAX_CAPTIONS, check_external_id, check_upload
+from tenants.pipeline.assets.uploads import MAX_CAPTIONS, Upload, check_external_id, check_upload
 from tenants.retrieval import query
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ WEIGHTS = {
     Asset.Modality.AUDIO: FULL,
     Asset.Modality.VIDEO: FULL,
 }
+DOCUMENT_WEIGHT = FULL // 4
 TEXTS_AT_ONCE = 32
 
 
@@ -69,7 +70,7 @@ class Batch:
     def _weight_of(self, entry: Entry) -> int:
         if not entry.open or entry.upload is None or self._continues_item(entry):
             return 1
-        return WEIGHTS[Asset.Modality(entry.upload.modality)]
+        return DOCUMENT_WEIGHT if entry.upload.is_document else WEIGHTS[Asset.Modality(entry.upload.modality)]
 
     def _continues_item(self, entry: Entry) -> bool:
         """Whether the row before is about the same file and id, so that their captions come together."""
@@ -96,7 +97,7 @@ class Batch:
         stream = self._saved(item, folder / f"row-{item.row}") if item.save else None
         filename = clean_filename(item.file_name)
         entry.upload = check_upload(stream, item.text, captions=item.captions, filename=filename)
-        if stream and entry.upload.modality != Asset.Modality.TEXT:
+        if stream and not _is_plain(entry.upload):
             entry.path = Path(stream.name)
         external_id = check_external_id(item.external_id)
         entry.external_id, entry.has_id = external_id or _derived_id(entry), external_id is not None
@@ -115,11 +116,11 @@ class Batch:
         entries = [entry for entry in self.entries if entry.wanted]
         for entry in entries:
             entry.spaces = spaces
-        texts = [e for e in entries if e.upload and e.upload.modality == Asset.Modality.TEXT]
+        texts = [e for e in entries if e.upload and _is_plain(e.upload)]
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             self._futures.append(pool.submit(_prepare_texts, texts[start : start + TEXTS_AT_ONCE]))
         for entry in entries:
-            if entry.upload and entry.upload.modality != Asset.Modality.TEXT:
+            if entry.upload and not _is_plain(entry.upload):
                 context = contextvars.copy_context()  # for whom it is done
                 self._futures.append(pool.submit(context.run, _prepare_file, entry))
 
@@ -157,9 +158,14 @@ def prepare_again(entries: Sequence[Entry], spaces: query.Spaces) -> float:
     for entry in entries:
         if entry.wanted and entry.upload:
             entry.spaces = spaces
-            is_text = entry.upload.modality == Asset.Modality.TEXT
+            is_text = _is_plain(entry.upload)
             spent += _prepare_texts([entry]) if is_text else _prepare_file(entry)
     return spent
+
+
+def _is_plain(upload: Upload) -> bool:
+    """A text that is its own content, which needs no file."""
+    return upload.modality == Asset.Modality.TEXT and not upload.is_document
 
 
 def _derived_id(entry: Entry) -> str:
@@ -214,4 +220,10 @@ def _source(entry: Entry) -> Source:
     upload, path = entry.content, entry.path
     if path is None:
         raise RuntimeError(f"row {entry.row} has no file")
-    return Source(upload.modality, captions=upload.captions, path=path, folder=path.parent)
+    return Source(
+        upload.modality,
+        captions=upload.captions,
+        path=path,
+        folder=path.parent,
+        media_type=upload.media_type,
+    )

@@ -1,7 +1,7 @@
 """The job of an import: read, prepare beside that, store in batches, each with its lines of the receipt.
 
 A batch, its receipt and the position after it are one transaction, so a killed attempt loses nothing that was
-stored and stores nothing twice. After a death rows are taken one by one, and the row that kills is passed over.
+stored and stores nothing twice. After a death rows are taken one by one, and the row that kills twice is passed over.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext as _
 
@@ -43,7 +43,18 @@ TURN_S = 20.0
 POSTPONE_S = 5.0
 
 
-@job("import_assets", queue=QUEUE, label=gettext_lazy("Import"), on_end=imports.on_end, kept=True)
+# One attempt among others, two at the row that ends them, and one that passes over it.
+ATTEMPTS = 4
+
+
+@job(
+    "import_assets",
+    queue="import",
+    label=gettext_lazy("Import"),
+    max_attempts=ATTEMPTS,
+    on_end=imports.on_end,
+    kept=True,
+)
 def run_import(claimed: jobs.Claim) -> None:
     """Import what is left of this job's source. Raises ServiceError for a source that cannot be read on."""
     with tenant_scope(claimed.tenant_id):
@@ -82,9 +93,10 @@ class ImportRun:
             batches = read_batches(self._items(stack), folder, alone=self._alone)
             try:
                 whole = self._store_batches(batches, pool)
-            except (ServiceError, jobs.Cancelled):
+            except (ServiceError, jobs.Cancelled, OperationalError, InterfaceError):
                 # The row that was tried is not at fault: the next attempt tries it again.
-                self._set_trying(0)
+                with suppress(OperationalError, InterfaceError):
+                    self._set_trying(0)
                 raise
         if whole:
             self._finish()
@@ -139,12 +151,13 @@ class ImportRun:
         batch.prepare(pool, model_routing.opened_spaces(self._claimed.tenant_id))
 
     def _mark_trying(self, batch: Batch) -> None:
-        """Say which row is tried, before it is: if it ends this process, the next attempt passes over it."""
+        """Say which row is tried, before it is: negative for the second time, as a worker may end for other reasons. If
+        it ends this process twice, the next attempt passes over it."""
         entry = batch.entries[0]
         seen = Import.objects.get(pk=self._row.pk)
-        if seen.trying == entry.row and entry.open:
-            entry.fail("The worker stopped while it read this row.")
-        self._set_trying(entry.row)
+        if seen.trying == -entry.row and entry.open:
+            entry.fail("The worker stopped twice while it read this row.")
+        self._set_trying(-entry.row if abs(seen.trying) == entry.row else entry.row)
 
     def _set_trying(self, row: int) -> None:
         with tenant_scope(self._claimed.tenant_id):

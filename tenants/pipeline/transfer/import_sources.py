@@ -12,7 +12,8 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tenants.accounts.vault import InvalidToken, vault
+from tenants.accounts import vault
+from tenants.accounts.vault import InvalidToken
 from tenants.datasets import storage
 from tenants.datasets.models import Dataset, Import
 from tenants.errors import Conflict
@@ -37,10 +38,7 @@ def source_of(row: Import) -> Iterator[Path | str]:
             path = stack.enter_context(kept)
         except FileNotFoundError as error:
             raise Conflict(
-                _(
-                    "The file of this import is not kept any more. "
-                    "Upload it again: what is there is not imported twice."
-                )
+                _("The file of this import is no longer kept. Upload it again: nothing is imported twice.")
             ) from error
         yield path
 
@@ -79,12 +77,14 @@ def _is_over(row: Import) -> bool:
 
 
 def sealed(secret: Mapping[str, str]) -> bytes:
-    return vault(PURPOSE).encrypt(json.dumps(dict(secret)).encode())
+    return vault.seal(json.dumps(dict(secret)).encode(), purpose=PURPOSE, owner=current_tenant_id())
 
 
 def secret_of(row: Import) -> dict[str, str] | None:
-    """The credentials of a bucket, or None. Raises Conflict if they were sealed with another SECRET_KEY."""
+    """The credentials of a bucket, or None. Raises Conflict if they were sealed under a key that is not here."""
+    if not row.secret:
+        return None
     try:
-        return json.loads(vault(PURPOSE).decrypt(bytes(row.secret))) if row.secret else None
+        return json.loads(vault.unseal(bytes(row.secret), purpose=PURPOSE, owner=row.tenant_id))
     except InvalidToken as error:
-        raise Conflict(_("The credentials of this import cannot be read any more. Start it anew.")) from error
+        raise Conflict(_("The credentials of this import can no longer be read. Start it again.")) from error

@@ -182,7 +182,7 @@ def _locked(import_id: uuid.UUID) -> Import:
     rows = Import.objects.select_for_update(of=("self",))
     row = rows.filter(pk=import_id, dataset__deleted_at=None).first()
     if row is None:
-        raise NotFound(_("There is no such import."))
+        raise NotFound(_("This import does not exist."))
     return row
 
 
@@ -192,7 +192,7 @@ def _locked(import_id: uuid.UUID) -> Import:
 def get_import(import_id: uuid.UUID | None) -> Import:
     row = _visible().filter(pk=import_id).first()  # type: ignore[misc]  # None matches no row
     if row is None:
-        raise NotFound(_("There is no such import."))
+        raise NotFound(_("This import does not exist."))
     return row
 
 

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tenants.accounts import quotas
+from tenants.datasets import holds
 from tenants.datasets.models import Asset, Dataset, ImportRow, TranscriptSegment
 from tenants.datasets.selectors import require_dataset
 from tenants.datasets.services import lock_dataset
@@ -56,7 +57,7 @@ class Merge:
 def start_merge(*, dataset_id: uuid.UUID, plan: uuid.UUID | None = None, actor: str = "") -> Job:
     """Queue a look at a dataset's copies or, with the id of an earlier look as `plan`, the merge.
 
-    Raises NotFound, Invalid (the job was no look), Conflict (a plan that has not succeeded).
+    Raises NotFound, Invalid (the job was no look), Conflict (a plan that has not succeeded), Held.
     """
     with tenant_scope(current_tenant_id()):
         require_dataset(dataset_id)
@@ -69,13 +70,14 @@ def start_merge(*, dataset_id: uuid.UUID, plan: uuid.UUID | None = None, actor: 
             )
         looked = Job.objects.filter(pk=plan, kind=KIND, arguments__dataset=str(dataset_id)).first()
         if looked is None:
-            raise NotFound(_("There is no such plan for this dataset."))
+            raise NotFound(_("This plan does not exist for this dataset."))
         if looked.arguments["plan"]:
             raise Invalid(
                 _("This job has merged already. Look again, and send that job's id."), pointer="/plan"
             )
         if looked.state != Job.State.SUCCEEDED or not looked.result:
             raise Conflict(_("This plan has not been made to its end."))
+        holds.refuse_held([dataset_id])
         arguments |= {"plan": str(plan), "until": looked.arguments["until"]}
         total = max(1, int(looked.result["assets"]))
         return jobs.enqueue(kind=KIND, arguments=arguments, total=total, reserve={})

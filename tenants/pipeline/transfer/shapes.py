@@ -17,6 +17,15 @@ class Export(Shape, kw_only=True):
     id: str
     job: str
     with_vectors: bool
+    recipient: Annotated[
+        str | None, Doc("The public key of age that it is encrypted for; null for a plain zip.")
+    ]
+    version: Annotated[
+        JsonObject | None,
+        Doc(
+            "The version of a dataset that it holds, by `id`, `dataset`, `name`, `digest`; null: everything."
+        ),
+    ]
     requested_by: str
     ready: bool
     bytes: int

@@ -17,30 +17,45 @@ from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from ml.media import sniff
+from ml.documents import Document
+from ml.media import MediaError, sniff
 from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
 from tenants.accounts.services import create_tenant
-from tenants.datasets import metadata, scanning, storage
+from tenants.datasets import documents, metadata, scanning, storage
 from tenants.datasets.content_responses import THUMBNAILS
 from tenants.datasets.metadata import stored_bytes
-from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets.models import (
+    Asset,
+    Blob,
+    Dataset,
+    DatasetVersion,
+    DatasetVersionAsset,
+    Facet,
+    TranscriptSegment,
+)
 from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
-from tenants.errors import Invalid
+from tenants.errors import Invalid, ServiceError
 from tenants.events.services import record
 from tenants.learning.classifiers.scoring import score_assets
+from tenants.learning.dataset_versions import MOST_VERSIONS, digest_of
+from tenants.moderation.audits import standing as standing_audits
 from tenants.pipeline.assets import services
 from tenants.pipeline.assets.uploads import ACCEPTED, MAX_TEXT, vectors_of
 from tenants.pipeline.transfer import export_rows
 from tenants.pipeline.transfer.export_layout import file_name
 from tenants.pipeline.transfer.export_reading import ExportFile
-from tenants.retrieval import MODALITIES, model_routing, query
+from tenants.retrieval import MODALITIES, model_routing, query, saved, standing
 from tenants.retrieval.index import NewVector, add_vectors
 from tenants.scope import tenant_scope
 
 SHOWN = tuple(sorted(set(export_rows.MODERATION) - set(Asset.HIDDEN)))
 BATCH = 200
-HEAD = 4096
+# Characters of an id.
+ID = 36
+HEAD = documents.HEAD_BYTES
+# Of what was read of a document, as long as reading lets it be.
+MOST_PARSED = 256 << 20
 ACTOR = "import_tenant"
 T = TypeVar("T")
 
@@ -66,11 +81,19 @@ class TenantImport:
     def __init__(self, export: ExportFile, tenant_id: uuid.UUID) -> None:
         self.export, self.tenant_id = export, tenant_id
         self.datasets: dict[uuid.UUID, Dataset] = {}
-        self.counts = dict.fromkeys(("datasets", "assets", "left_out", "files", "vectors", "to_embed"), 0)
+        names = ("datasets", "assets", "left_out", "files", "vectors", "to_embed")
+        self.counts = dict.fromkeys((*names, "standing_queries", "standing_left_out"), 0)
 
     def run(self) -> dict[str, int]:
         try:
-            for step in (self._datasets, self._blobs, self._assets, self._transcripts, self._vectors):
+            for step in (
+                self._datasets,
+                self._blobs,
+                self._assets,
+                self._versions,
+                self._transcripts,
+                self._vectors,
+            ):
                 step()
         except IntegrityError as error:
             # Rows were checked one by one; what is left is that two are the same, or that one names no other.
@@ -78,6 +101,7 @@ class TenantImport:
                 _("The export names something twice that may be there once, or that is not there.")
             ) from error
         self._index_words()
+        self._standing_queries()
         self._embed_the_rest()
         self._finish()
         return self.counts
@@ -118,7 +142,9 @@ class TenantImport:
     def _blob(self, row: dict[str, Any]) -> None:
         """Row first, then files, so that upkeep never takes them for orphans."""
         scan = self._look_at(row)
-        made, created_at = {**row, "scan": scan}, row["created_at"]
+        document = self._read_before(row) if row["document"] is not None else None
+        told = documents.summary(document) if document is not None else None
+        made, created_at = {**row, "scan": scan, "document": told}, row["created_at"]
         with tenant_scope(self.tenant_id):
             # Held by the import itself until the assets are counted.
             blob = Blob.objects.create(**made, references=1)
@@ -127,6 +153,20 @@ class TenantImport:
         for kind in [kind for kind, there in wanted.items() if there]:
             with self.export.source.open(file_name(kind, row["sha256"])) as stream:
                 storage.put(storage.path_of(self.tenant_id, row["sha256"], kind), stream)
+        for kind, content in documents.as_stored(document).items() if document else ():
+            storage.put(storage.path_of(self.tenant_id, row["sha256"], kind), content)
+
+    def _read_before(self, row: dict[str, Any]) -> Document:
+        """What was read of a document where it was exported, which is believed as far as it has the form of that."""
+        name = file_name("parsed", row["sha256"])
+        with self.export.source.open(name) as stream:
+            content = stream.read(MOST_PARSED + 1)
+        try:
+            if not documents.is_document(row["media_type"]) or len(content) > MOST_PARSED:
+                raise ValueError(name)
+            return Document.from_json(json.loads(content))
+        except (ValueError, RecursionError) as error:
+            raise Invalid(_("%(name)s is not what is read of a document.") % {"name": name}) from error
 
     def _look_at(self, row: dict[str, Any]) -> dict[str, Any]:
         """Whether the files are what the row says; served types decide what a browser does with them."""
@@ -151,7 +191,11 @@ class TenantImport:
                 % {"name": name, "said": said}
             )
         with self.export.source.open(name) as stream:
-            found = sniff(stream.read(HEAD))
+            head = stream.read(HEAD)
+        # Always a download, whatever it holds.
+        if any(documents.is_document(one) and documents.may_be(head, one) for one in media_types):
+            return
+        found = sniff(head)
         # Texts came as texts, whatever they look like, and are served as nothing else.
         if found not in media_types and media_types != ("text/plain",):
             raise Invalid(
@@ -192,6 +236,48 @@ class TenantImport:
             fields["generation_id"] = self.new_id(fields["generation_id"])
         fields["metadata_bytes"] = stored_bytes(row["metadata"])
         return Asset(id=self.new_id(row["id"]), dataset=self.datasets[row["dataset_id"]], blob=blob, **fields)
+
+    def _versions(self) -> None:
+        """As they were made; assets that are not in the export count as gone."""
+        made: dict[uuid.UUID, DatasetVersion] = {}
+        for row in self.export.rows("dataset_versions.jsonl", export_rows.dataset_version):
+            if row["dataset_id"] not in self.datasets:
+                raise Invalid(_("dataset_versions.jsonl names a dataset that is not there."))
+            fields = {name: value for name, value in row.items() if name not in ("id", "dataset_id", "gone")}
+            version = DatasetVersion(
+                id=self.new_id(row["id"]), dataset=self.datasets[row["dataset_id"]], state="ready", **fields
+            )
+            with tenant_scope(self.tenant_id):
+                if DatasetVersion.objects.filter(dataset=version.dataset).count() >= MOST_VERSIONS:
+                    raise Invalid(_("A dataset has at most %(most)s versions.") % {"most": MOST_VERSIONS})
+                version.save(force_insert=True)
+                DatasetVersion.objects.filter(pk=version.pk).update(created_at=row["created_at"])
+            made[row["id"]] = version
+        for batch in _batches(
+            self.export.rows("dataset_version_assets.jsonl", export_rows.dataset_version_asset)
+        ):
+            if any(row["version_id"] not in made for row in batch):
+                raise Invalid(_("dataset_version_assets.jsonl names a version that is not there."))
+            rows = [(made[row["version_id"]], self.new_id(row["asset_id"]), row["digest"]) for row in batch]
+            with tenant_scope(self.tenant_id):
+                known = self._known([asset_id for _version, asset_id, _digest in rows])
+                DatasetVersionAsset.objects.bulk_create(
+                    DatasetVersionAsset(version=version, asset_id=asset_id, digest=digest)
+                    for version, asset_id, digest in rows
+                    if asset_id in known and known[asset_id].dataset_id == version.dataset_id
+                )
+        for version in made.values():
+            self._check_version(version)
+
+    def _check_version(self, version: DatasetVersion) -> None:
+        with tenant_scope(self.tenant_id):
+            gone = version.asset_count - DatasetVersionAsset.objects.filter(version=version).count()
+            if gone < 0 or (not gone and digest_of(version.id) != version.digest):
+                raise Invalid(
+                    _("The version %(name)s lists something else than its count or digest says.")
+                    % {"name": f"{version.name!r}"}
+                )
+            DatasetVersion.objects.filter(pk=version.pk).update(gone=gone)
 
     def _transcripts(self) -> None:
         for batch in _batches(self.export.rows("transcripts.jsonl", export_rows.transcript)):
@@ -257,8 +343,49 @@ class TenantImport:
                 query.index_texts([_entry(asset, texts.get(asset.id, "")) for asset in page])
 
     def _text_of(self, asset: Asset) -> str:
+        if documents.is_document(asset.blob.media_type):
+            found = documents.stored(self.tenant_id, asset.blob.sha256)
+            return documents.visible_text(found) if found else ""
         with storage.open_blob(storage.path_of(self.tenant_id, asset.blob.sha256)) as stream:
             return stream.read(4 * MAX_TEXT).decode("utf-8", "replace")
+
+    def _standing_queries(self) -> None:
+        """Encoded anew, by the models of this installation; what cannot be asked here is left out. Nobody is a member
+        yet, so that owners alone change them."""
+        who = saved.Who(ACTOR)
+        for row in self.export.rows("standing_queries.jsonl", export_rows.standing_query):
+            query = self._here(row["query"])
+            try:
+                if standing_audits.is_of_audits(query):
+                    with tenant_scope(self.tenant_id):
+                        prepared = standing_audits.prepare(query)
+                else:
+                    prepared = standing.prepare(
+                        tenant_id=self.tenant_id, query=query, min_score=row["min_score"]
+                    )
+                with tenant_scope(self.tenant_id):
+                    given = {name: row[name] for name in ("muted", "inbox", "frequency")}
+                    made = standing.create_standing(who=who, name=row["name"], prepared=prepared, **given)
+                    if row["state"] != made.state:
+                        standing.change_standing(who=who, standing_id=made.pk, state=row["state"])
+            except (ServiceError, MediaError, ValueError, TypeError, KeyError, AttributeError):
+                self.counts["standing_left_out"] += 1
+                continue
+            self.counts["standing_queries"] += 1
+
+    def _here(self, value: Any) -> Any:
+        """A search with the ids of datasets and assets as they are here; others stay, and are found by nobody."""
+        if isinstance(value, dict):
+            return {name: self._here(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self._here(one) for one in value]
+        try:
+            old = uuid.UUID(value) if isinstance(value, str) and len(value) == ID else None
+        except ValueError:
+            old = None
+        if old is None:
+            return value
+        return str(self.datasets[old].id if old in self.datasets else self.new_id(old))
 
     def _embed_the_rest(self) -> None:
         # What was held back stays so: nobody here has looked at it.

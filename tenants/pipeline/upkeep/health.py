@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, ngettext, pgettext_lazy
 
+from tenants.accounts.models import PlanRequest, Tenant
 from tenants.events.models import TenantErasure, Webhook
 from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
@@ -147,7 +148,7 @@ def _canaries() -> Iterator[HealthProblem]:
     if late:
         names = ", ".join(sorted(late))
         yield HealthProblem(
-            _("Nobody serves the queues %(names)s") % {"names": names},
+            _("No worker serves the queues %(names)s") % {"names": names},
             _("Their canaries are late: a worker is missing, or hangs. Look at its log and restart it."),
             "canaries",
         )
@@ -225,6 +226,15 @@ def _erasures() -> Iterator[HealthProblem]:
     for row in TenantErasure.objects.filter(finished_at=None, created_at__lt=long_ago)[:10]:
         what = _("The erasure of %(slug)s has not come to its end") % {"slug": row.slug}
         yield HealthProblem(what, "", "erasures", bad=False)
+
+
+def _requests() -> Iterator[HealthProblem]:
+    if number := PlanRequest.objects.filter(state=PlanRequest.State.OPEN).count():
+        what = ngettext("%d tenant asks for more", "%d tenants ask for more", number) % number
+        yield HealthProblem(what, "", "requests", bad=False)
+    for row in Tenant.objects.exclude(closes_at=None).order_by("closes_at")[:10]:
+        what = _("%(slug)s is being closed by its owner") % {"slug": row.slug}
+        yield HealthProblem(what, "", "requests", bad=False)
 
 
 CHECKS: dict[str, Callable[[], Iterator[HealthProblem]]] = {

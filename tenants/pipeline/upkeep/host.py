@@ -27,9 +27,9 @@ from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 
-# How often everything here is looked through, beside when messages may have been missed; what is told over Valkey is
-# done at once.
-LOOK_S = 3600.0
+# How often everything here is looked through, an hour as a rule, beside when messages may have been missed; what is
+# told over Valkey is done at once.
+LOOK_S = 12.0 * settings.UPKEEP_S
 # Working files that nobody wrote to for so long are left by a crash.
 STALE_SPOOL_S = 6 * 3600
 LOCK = "node.lock"
@@ -43,6 +43,7 @@ class HostUpkeep:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._looked_at = float("-inf")
+        self._mended_at = time.monotonic()
         self._missed = False
         self._listener = nodes.Listener()
 
@@ -57,6 +58,7 @@ class HostUpkeep:
             with acting() as mine:
                 while mine:
                     self._act_once()
+            self._look_at_open()
             time.sleep(nodes.BEAT_S)
 
     def _act_once(self) -> None:
@@ -68,6 +70,13 @@ class HostUpkeep:
         if time.monotonic() - self._looked_at > LOOK_S:
             self._looked_at = time.monotonic()
             _logged(look_through)
+        self._look_at_open()
+
+    def _look_at_open(self) -> None:
+        """Of whichever process: each knows what it has mapped."""
+        if time.monotonic() - self._mended_at > LOOK_S:
+            self._mended_at = time.monotonic()
+            _logged(mend_open_indexes)
 
     def _listen(self) -> None:
         # At its start it looks as soon as it listens: files of whoever was erased meanwhile go first.
@@ -117,6 +126,19 @@ def look_through() -> None:
     model_store.tidy_local()
     clear_spool()
     nodes.forget_lost()
+
+
+def mend_open_indexes() -> None:
+    """What is mapped is searched as it is: a file that was changed or removed under it is otherwise noticed when it is
+    opened again. The next search fetches the stored copy; where that is no better, another is built beside it."""
+    for tenant_id, generation_id, problem in index.opened.damaged():
+        told = {"generation": str(generation_id), "reason": problem}
+        log.warning("an index on this host is damaged", extra=told)
+        if index.is_stored_whole(tenant_id, generation_id):
+            index.let_go(tenant_id, generation_id)
+            index.loaded.drop(tenant_id)
+        else:
+            index.replace_index(tenant_id=tenant_id, generation_id=generation_id)
 
 
 def _tenants_with_indexes() -> list[uuid.UUID]:

@@ -6,7 +6,7 @@ import gzip
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tenants.datasets import storage
@@ -28,7 +28,7 @@ def archive_jobs(tenant_id: uuid.UUID, *, until: float) -> int:
             found = list(archiving.lines(archive)) if archive else []
         if archive is None:
             break
-        body = _packed(found)
+        body = packed(found)
         # Outside the scope: storage may be slow. The same name each time: a file of a killed run is replaced.
         storage.drop(path_of(tenant_id, archive.id))
         storage.put(path_of(tenant_id, archive.id), body)
@@ -38,7 +38,8 @@ def archive_jobs(tenant_id: uuid.UUID, *, until: float) -> int:
     return count
 
 
-def _packed(found: list[dict[str, object]]) -> bytes:
+def packed(found: Iterable[dict[str, Any]]) -> bytes:
+    """As a file has it."""
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in found)
     return gzip.compress(text.encode(), mtime=0)
 

@@ -75,7 +75,7 @@ def get_job(slug: str, job_id: uuid.UUID) -> Job:
     with operator_scope("look at a job"):
         job = Job.objects.select_related("tenant__security").filter(pk=job_id, tenant__slug=slug).first()
     if job is None:
-        raise NotFound(_("There is no such job."))
+        raise NotFound(_("This job does not exist."))
     return job
 
 

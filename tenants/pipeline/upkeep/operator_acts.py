@@ -10,7 +10,9 @@ from functools import partial
 from celery import current_app
 from django.db import transaction
 
+from tenants import observe
 from tenants.accounts import leases
+from tenants.accounts.models import Acting
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.errors import NotFound, ServiceError
 from tenants.events.models import TenantErasure
@@ -19,7 +21,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.people import approvals, tenancies
 from tenants.people.tenancies import locked
-from tenants.pipeline.care import tenant_erasure
+from tenants.pipeline.care import closing, tenant_erasure
 from tenants.pipeline.transfer import exports
 from tenants.pipeline.upkeep import tenant_figures
 from tenants.scope import tenant_scope
@@ -31,10 +33,10 @@ TASK = "workers.erase_tenant"
 
 @transaction.atomic
 def request_export(*, by: Operator, label: str, slug: str, with_vectors: bool) -> Job:
-    """Queue an export of a tenant, also of a suspended one. Raises NotFound, NotAllowed, Conflict while one is made."""
+    """Queue an export of a tenant, also of a suspended one. Raises NotFound, NotAllowed, Conflict."""
     tenant = locked(slug)
-    approvals.check(tenant, by, approvals.FULL)
-    with tenant_scope(tenant.id):
+    approvals.require(tenant, by, Acting.Access.FULL)
+    with tenant_scope(tenant.id), observe.bound(observe.requester, label):
         _export, job = exports.request_export(with_vectors=with_vectors, actor=label)
     record_act(by=by, verb="tenant.exported", target=slug, details={"vectors": with_vectors})
     return job
@@ -44,7 +46,7 @@ def request_export(*, by: Operator, label: str, slug: str, with_vectors: bool) -
 def note_download(*, by: Operator, label: str, slug: str, export_id: uuid.UUID) -> None:
     """An export that an operator downloads is seen by the tenant. Raises NotFound, NotAllowed."""
     tenant = locked(slug)
-    approvals.check(tenant, by, approvals.FULL)
+    approvals.require(tenant, by, Acting.Access.FULL)
     record_act(by=by, verb="export.downloaded", target=slug, details={"export": str(export_id)})
     with tenant_scope(tenant.id):
         record(actor=label, verb="export.downloaded", target=str(export_id))
@@ -57,10 +59,10 @@ def note_download(*, by: Operator, label: str, slug: str, export_id: uuid.UUID) 
 def request_erasure(*, by: Operator, label: str, slug: str, reason: str) -> TenantErasure:
     """Close a tenant for good and have it erased; the receipt fills as it goes on.
 
-    Raises NotFound, NotAllowed, Invalid.
+    Raises NotFound, Invalid, NotAllowed.
     """
     reason, tenant = checked_reason(reason), locked(slug)
-    approvals.check(tenant, by, approvals.FULL)
+    approvals.require(tenant, by, Acting.Access.FULL)
     receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
     tenancies.close(tenant)
     record_act(by=by, verb="tenant.erased", target=slug, reason=reason, details={"receipt": str(receipt.id)})
@@ -78,6 +80,14 @@ def _send(slug: str) -> None:
 def resume_erasures() -> int:
     """Send erasures again that have not come to their end, as their worker was stopped; returns how many."""
     slugs = list(TenantErasure.objects.filter(finished_at=None).values_list("slug", flat=True))
+    for slug in slugs:
+        _send(slug)
+    return len(slugs)
+
+
+def close_due() -> int:
+    """Begin the erasure of workspaces whose owners closed them, and whose time to take that back has passed."""
+    slugs = [slug for slug in map(closing.close, closing.due()) if slug]
     for slug in slugs:
         _send(slug)
     return len(slugs)

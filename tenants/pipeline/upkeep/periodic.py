@@ -29,12 +29,13 @@ from tenants.pipeline.audits import audit_requests, auditing
 from tenants.pipeline.care.erasure_receipts import settle
 from tenants.pipeline.care.retention import expire_assets
 from tenants.pipeline.care.subject_erasure import resume_erasures
+from tenants.pipeline.streams.sources import ensure_reading
 from tenants.pipeline.transfer.exports import forget_exports
 from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
 from tenants.pipeline.upkeep import ranges
 from tenants.pipeline.upkeep.job_archive import archive_jobs
-from tenants.retrieval import index, map_points, model_routing, query
+from tenants.retrieval import index, map_points, model_routing, query_pictures, saved, standing
 from tenants.retrieval.index import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -99,15 +100,14 @@ def _tend(tenants: list[UUID], runs: int) -> None:
     # The times above are for all tenants together: not always the same ones go without.
     random.shuffle(todo)
     for tenant_id in todo:
-        old_days = partial(metering.forget_old_days, tenant_id)
         for step in (
-            old_days,
+            partial(_forget_old, tenant_id),
             collect_blobs,
-            collect_sources,
+            _tend_sources,
             forget_rows,
             orphans,
             _prune,
-            forget_old_answers,
+            _tend_searches,
             sign_on_flows.forget_expired,
             resume_deletions,
             resume_erasures,
@@ -127,6 +127,7 @@ def _tend(tenants: list[UUID], runs: int) -> None:
             _in_scope(tenant_id, step)
         _log_failure(tenant_id, partial(discard_expired, tenant_id))
         _log_failure(tenant_id, partial(expire_assets, tenant_id))
+        _log_failure(tenant_id, partial(query_pictures.forget, tenant_id))
         _log_failure(tenant_id, partial(index.look_after_stored, tenant_id, storing_until))
         _log_failure(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
         _log_failure(tenant_id, partial(model_routing.forget_retired, tenant_id, until=forgetting_until))
@@ -136,6 +137,23 @@ def _prune() -> None:
     """Forget tombstones and changes that no generation in use needs any more."""
     prune_tombstones(needed_above=index.oldest_kept_seq())
     index.prune_changes()
+
+
+def _forget_old(tenant_id: UUID) -> None:
+    """Days of usage, and answers to requests that may have been repeated."""
+    metering.forget_old_days(tenant_id)
+    forget_old_answers()
+
+
+def _tend_sources() -> None:
+    """Files of imports, and the jobs that read brokers."""
+    ensure_reading()
+    collect_sources()
+
+
+def _tend_searches() -> None:
+    saved.forget_recent()
+    standing.tend()
 
 
 def _forget_webhook_events() -> None:

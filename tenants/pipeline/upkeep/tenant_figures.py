@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
@@ -17,6 +17,7 @@ from tenants.accounts.models import (
     KeyDigest,
     Membership,
     OperatorAct,
+    Plan,
     QuotaCounter,
     Tenant,
 )
@@ -24,11 +25,14 @@ from tenants.accounts.operators import list_acts
 from tenants.errors import NotFound
 from tenants.events.models import Export
 from tenants.jobs.models import Job, JobDispatch
+from tenants.people.plans import list_plans
 from tenants.pipeline.transfer import exports
 from tenants.scope import operator_scope, tenant_scope
 
 # Of a list that is only a hint.
 FEW = 10
+# Tenants that are read at a time where all are.
+STEP = 500
 # A quota that is used so far is soon at its end.
 NEAR = 0.9
 SHOWN = ("assets", "bytes", "vectors", "requests")
@@ -81,6 +85,42 @@ def near_quota(limit: int = FEW) -> list[dict[str, Any]]:
     return [{"tenant": t, **one} for t, one in full[:limit]]
 
 
+def _in_month(month: str) -> QuerySet[QuotaCounter]:
+    """Counters of a month, `YYYY-MM`. What is held, such as bytes, is known as of now alone: in the current one."""
+    periods = ["", month] if month == quotas.current_period() else [month]
+    return QuotaCounter.objects.filter(period__in=periods)
+
+
+def usage_by_plan(month: str) -> list[tuple[Plan, dict[str, float]]]:
+    """Each plan, with the number of tenants that have it now as `used_by`, and what they used in the month."""
+    with operator_scope("sum up usage by plan"):
+        sums = list(
+            _in_month(month).order_by().values_list("tenant__plan_id", "resource").annotate(total=Sum("used"))
+        )
+    used: dict[str, dict[str, float]] = {}
+    for plan, resource, total in sums:
+        used.setdefault(plan, {})[resource] = total
+    return [(plan, used.get(plan.slug, {})) for plan in list_plans()]
+
+
+def usage_in_month(tenants: Sequence[Tenant], month: str) -> list[tuple[Tenant, dict[str, float]]]:
+    """What each used in the month by resource, in one query for all."""
+    with operator_scope("list usage of a month"):
+        counters = list(_in_month(month).filter(tenant__in=[tenant.id for tenant in tenants]))
+    used: dict[uuid.UUID, dict[str, float]] = {}
+    for counter in counters:
+        used.setdefault(counter.tenant_id, {})[counter.resource] = counter.used
+    return [(tenant, used.get(tenant.id, {})) for tenant in tenants]
+
+
+def all_usage_in_month(month: str, plan: str = "") -> Iterator[tuple[Tenant, dict[str, float]]]:
+    """As `usage_in_month`, of every tenant by slug, some hundreds at a time."""
+    after = ""
+    while tenants := list(list_tenants(plan=plan, after=after)[:STEP]):
+        yield from usage_in_month(tenants, month)
+        after = tenants[-1].slug
+
+
 @dataclass(frozen=True)
 class Figures:
     tenant: Tenant
@@ -99,7 +139,7 @@ def get_tenant(slug: str) -> Tenant:
     """Raises NotFound."""
     tenant = Tenant.objects.select_related("plan", "security").filter(slug=slug).first()
     if tenant is None:
-        raise NotFound(_("There is no such tenant."))
+        raise NotFound(_("This tenant does not exist."))
     return tenant
 
 

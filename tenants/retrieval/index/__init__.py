@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tenants.retrieval.engines import tidy as tidy_copies
     from tenants.retrieval.index.generation_files import KIND as STORED_AS
     from tenants.retrieval.index.generation_files import folder_of as folder_of
+    from tenants.retrieval.index.generation_files import is_stored_whole as is_stored_whole
     from tenants.retrieval.index.generation_files import path_of as stored_path
     from tenants.retrieval.index.lifecycle import FILES as FILES
     from tenants.retrieval.index.lifecycle import FORGET as FORGET_WITHIN
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tenants.retrieval.index.lifecycle import oldest_kept as oldest_kept_seq
     from tenants.retrieval.index.lifecycle import prune_changes as prune_changes
     from tenants.retrieval.index.lifecycle import read_figures as read_figures
+    from tenants.retrieval.index.lifecycle import replace as replace_index
     from tenants.retrieval.index.lifecycle import rests as build_rests
     from tenants.retrieval.index.lifecycle import roll_back as roll_back_index
     from tenants.retrieval.index.lifecycle import tidy_local as tidy_local
@@ -70,6 +72,7 @@ __all__ = [
     "folder_of",
     "indexed_models",
     "is_due",
+    "is_stored_whole",
     "is_there",
     "let_go",
     "loaded",
@@ -84,6 +87,7 @@ __all__ = [
     "read_figures",
     "record_changes",
     "remove_vectors",
+    "replace_index",
     "replace_vectors",
     "roll_back_index",
     "sampled",
@@ -117,6 +121,7 @@ _FROM = {
     "folder_of": "tenants.retrieval.index.generation_files:folder_of",
     "indexed_models": "tenants.retrieval.index.lifecycle:indexed_models",
     "is_due": "tenants.retrieval.index.lifecycle:is_due",
+    "is_stored_whole": "tenants.retrieval.index.generation_files:is_stored_whole",
     "is_there": "tenants.retrieval.engines:is_there",
     "loaded": "tenants.retrieval.index.memory:vector_cache",
     "locked_clock": "tenants.retrieval.index.vectors:locked_clock",
@@ -130,6 +135,7 @@ _FROM = {
     "read_figures": "tenants.retrieval.index.lifecycle:read_figures",
     "record_changes": "tenants.retrieval.index.vectors:record_changes",
     "remove_vectors": "tenants.retrieval.index.vectors:remove_vectors",
+    "replace_index": "tenants.retrieval.index.lifecycle:replace",
     "replace_vectors": "tenants.retrieval.index.vectors:replace_vectors",
     "roll_back_index": "tenants.retrieval.index.lifecycle:roll_back",
     "sampled": "tenants.retrieval.index.vectors:sampled",

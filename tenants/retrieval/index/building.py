@@ -471,6 +471,9 @@ def build_index(claimed: jobs.Claim) -> None:
     part = folder.with_suffix(".part")
     try:
         built = _built(claimed, row, part, kind)
+        if built is None:
+            _let_go(claimed, row, part)
+            return
         # Before the pointer names it: from then on any host may be asked for it.
         upload(claimed.tenant_id, row.id, part)
         part.rename(folder)
@@ -483,7 +486,20 @@ def build_index(claimed: jobs.Claim) -> None:
         raise
 
 
-def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> Built:
+def _let_go(claimed: jobs.Claim, row: IndexGeneration, part: Path) -> None:
+    """The model's vectors went meanwhile, erased or left for another model: nothing needs an index any more."""
+    shutil.rmtree(part, ignore_errors=True)
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        row.state = IndexGeneration.State.RETIRED
+        row.save()
+        if not lifecycle.engine_of(row.model) and not Vector.objects.filter(model=row.model).exists():
+            lifecycle.demote(model=row.model)
+        jobs.succeed(claimed, result={"note": "There are no vectors."}, cpu_s=0, gpu_s=0, used={})
+
+
+def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> Built | None:
+    """None where the model has no vectors."""
     start = time.thread_time()
     with room_on_disk():
         part.mkdir(parents=True)
@@ -493,7 +509,7 @@ def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> 
     row.vectors, row.assets = written.vectors, written.assets
     jobs.progress(claimed, done=WRITTEN, total=STEPS)
     if not written.vectors:
-        raise BuildFailed(_("There are no vectors to index."))
+        return None
     job_log.write(claimed, f"Wrote {written.vectors:,} vectors of {row.model} out; building their index.")
     built = _run_builder(claimed, row, part, kind, written.dimension)
     found = built.manifest

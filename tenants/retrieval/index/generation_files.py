@@ -209,6 +209,32 @@ def local_generations(tenant_id: uuid.UUID) -> Iterator[uuid.UUID]:
                 yield uuid.UUID(folder.name)
 
 
+def damage_of(folder: Path) -> str | None:
+    """What is wrong with a generation's files on this host, None if nothing is.
+
+    Reads those that have changed since this process read them.
+    """
+    try:
+        return files.first_damage(folder, Manifest.read(folder).files, verify=True)
+    except GenerationDamaged as error:
+        return str(error)
+
+
+def is_stored_whole(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> bool:
+    """Whether there is a copy to fetch. In a folder storage its files may be the very ones that this host has; a copy
+    elsewhere is taken to be whole, and looked at when it is fetched."""
+    if not _is_stored(tenant_id, generation_id):
+        return False
+    try:
+        folder = Path(default_storage.path(path_of(tenant_id, generation_id)))
+    except NotImplementedError:
+        return True
+    try:
+        return files.first_damage(folder, Manifest.read(folder).files, verify=True) is None
+    except GenerationDamaged:
+        return False
+
+
 def note_use(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
     """Say that this host searches in it; read by `used_at`."""
     with suppress(FileNotFoundError):

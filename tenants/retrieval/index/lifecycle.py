@@ -365,6 +365,14 @@ def build(*, model: str, kind: str = "", engine: str = "", parent: uuid.UUID | N
     return enqueue(kind=JOB, arguments=arguments, total=100, reserve={}, parent=parent)
 
 
+def replace(*, tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
+    """Queue the build of another generation in the place of this one, which answers until then. In no scope."""
+    with tenant_scope(tenant_id):
+        pointed = IndexPointer.objects.filter(current=generation_id).first()
+        if pointed is not None:
+            build(model=pointed.model)
+
+
 # --- The pointer -----------------------------------------------------------------------------------------
 
 
@@ -405,11 +413,9 @@ def roll_back(*, model: str) -> IndexGeneration:
     with tenant_scope(current_tenant_id()):
         pointer = _locked(model)
         if pointer.current is None or pointer.previous is None:
-            raise NotFound(_("There is no earlier generation to go back to."))
+            raise NotFound(_("There is no earlier generation to roll back to."))
         if pointer.previous.seq < _pruned():
-            raise Conflict(
-                _("The earlier generation is too old: what was deleted since is not known any more.")
-            )
+            raise Conflict(_("The earlier generation is too old: deletions since then are no longer known."))
         pointer.current, pointer.previous = pointer.previous, pointer.current
         pointer.save()
         _announce(pointer.current)

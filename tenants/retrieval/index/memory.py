@@ -210,7 +210,9 @@ class FacetMemory(Facets):
     def _catch_up(self, state: State, wanted: frozenset[str]) -> None:
         try:
             before = self._known if len(self._known.keys | wanted) <= MOST_KEYS else Known()
-            self._known = _followed(before, state, wanted) or _begun(state, before.keys | wanted)
+            # Shared by all people of the tenant, whoever asks first.
+            with whole_tenant():
+                self._known = _followed(before, state, wanted) or _begun(state, before.keys | wanted)
         except TooMany:
             # Until the state begins anew.
             self._known, self._refused = Known(), True
@@ -247,16 +249,16 @@ def _followed(known: Known, state: State, wanted: frozenset[str]) -> Known | Non
 def _tracking(known: Known, state: State, changed: set[uuid.UUID]) -> tuple[Known, Placed]:
     """With a new slot for each asset that has come to the state, and for each that has changed; and with those."""
     # A refresh beside this one may be giving out further numbers: their assets come next time.
-    numbered = state.assets.ids[:]
-    came = numbered[len(known.slots) :]
+    numbered = len(state.assets)
+    came = state.assets.ids(range(len(known.slots), numbered))
     placed = {asset_id: known.count + n for n, asset_id in enumerate(dict.fromkeys([*came, *changed]))}
     slots = np.concatenate([known.slots, np.array([placed[one] for one in came], np.int32)])
     others = {asset_id: slot for asset_id, slot in known.others.items() if asset_id not in placed}
     # In the base also those that have been embedded anew: older states still find them there.
     base_numbers, base_slots, of_base = _in_base(known, state, placed)
     for asset_id in changed:
-        number = state.assets.numbers.get(asset_id, len(numbered))
-        if number < len(numbered):
+        number = state.assets.find(asset_id)
+        if number is not None and number < numbered:
             slots[number] = placed[asset_id]
         elif asset_id not in of_base and (state.base is None or state.base.is_local):
             others[asset_id] = placed[asset_id]
@@ -317,7 +319,8 @@ def _bounded(rows: Iterator[Row], before: int) -> Iterator[Row]:
 
 def _placed(known: Known, state: State) -> Placed:
     """All assets that are tracked, with their slots."""
-    placed = dict(zip(state.assets.ids, known.slots.tolist(), strict=False)) | dict(known.others)
+    tracked = state.assets.ids(range(len(known.slots)))
+    placed = dict(zip(tracked, known.slots.tolist(), strict=True)) | dict(known.others)
     if state.base is not None:
         for asset_id, slot in zip(state.base.ids(known.base_numbers), known.base_slots.tolist(), strict=True):
             placed.setdefault(asset_id, slot)
@@ -467,7 +470,7 @@ class TenantVectors:
         rows, numbered = state.rows, len(state.assets.ids)
         for batch in _batches(columns.iterator(chunk_size=CHUNK)):
             rows = _append(state, rows, batch)
-        known = {state.assets.numbers[a]: s for a, s in found if a in state.assets.numbers}
+        known = {number: s for a, s in found if (number := state.assets.find(a)) is not None}
         changed = state.changed | self._changed(state, last)
         if state.base is not None and found:
             state = state.base.without(state, [asset_id for asset_id, _ in found])
@@ -573,6 +576,16 @@ class VectorCache:
                 self._evict(key)
                 self._last = key
         return entry
+
+    def drop(self, tenant_id: uuid.UUID) -> None:
+        """Forget what is in memory of one tenant: its next search opens the files anew."""
+        with self._lock:
+            for key in [one for one in self._entries if one[0] == tenant_id]:
+                del self._entries[key]
+                self._count(key, 0, 0)
+                del self._sizes[key]
+                if key == self._last:
+                    self._last = None
 
     def _measure(self, key: _Key) -> None:
         """This one, and the one before, which has loaded what it needed by now; from time to time all of them, as

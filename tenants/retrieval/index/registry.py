@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import ClassVar, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
 import numpy as np
 from django.conf import settings
 from django.db import connection
@@ -25,7 +26,7 @@ from django.db import connection
 from ml.indexes.generation import Generation, GenerationDamaged
 from ml.indexes.postings import Postings, PostingsDamaged
 from tenants.retrieval.filters import Plan, mask_of
-from tenants.retrieval.index.generation_files import NotHere, open_kept
+from tenants.retrieval.index.generation_files import NotHere, damage_of, open_kept
 from tenants.retrieval.types import MODALITIES, Hit, Prefetched, Restriction, Segment, SegmentSearch, State
 
 # --- What is noticed of an index ------------------------------------------------------------------------
@@ -191,7 +192,9 @@ class FileSegment(Segment):
         if modalities is not None:
             kinds = np.zeros(256, bool)
             kinds[modalities] = True
-            mask = kinds[self.asset_kinds] if mask is None else mask & kinds[self.asset_kinds]
+            found = kinds[self.asset_kinds]
+            if not found.all():
+                mask = found if mask is None else mask & found
         return mask
 
     def allowed(self, state: State, only: Restriction) -> np.ndarray | None:
@@ -230,6 +233,14 @@ class FileSegment(Segment):
         dead[numbers] = True
         return replace(state, dead=dead)
 
+    def rows_left(self, state: State) -> int:
+        if state.dead is None:
+            return self.row_count
+        if self.one_row_each:
+            return self.row_count - state.dead_count
+        dead = np.flatnonzero(state.dead)
+        return self.row_count - int((self.starts[dead + 1] - self.starts[dead]).sum())
+
     def search(self, state: State, only: Restriction, *, exact: bool) -> FileSearch:
         return FileSearch(state, self, only, exact=exact)
 
@@ -247,6 +258,21 @@ class FileSegment(Segment):
             return None
         start = int(ends[place - 1]) if place else 0
         return json.loads(columns["segment_bytes"][start : int(ends[place])].tobytes())
+
+    def segments(self, rows: np.ndarray) -> list[dict | None]:
+        """The same of many rows [n]."""
+        columns = self.generation.columns
+        named, ends = columns["segment_rows"], columns["segment_ends"]
+        if not len(named) or not len(rows):
+            return [None] * len(rows)
+        places = np.minimum(np.searchsorted(named, rows), len(named) - 1)
+        starts = np.where(places > 0, ends[np.maximum(places, 1) - 1], 0).tolist()
+        content, has = columns["segment_bytes"], (named[places] == rows).tolist()
+        decode = msgspec.json.decode
+        return [
+            decode(content[start:end].tobytes()) if there else None
+            for start, end, there in zip(starts, ends[places].tolist(), has, strict=True)
+        ]
 
 
 class FileSearch(SegmentSearch):
@@ -432,6 +458,15 @@ class IndexRegistry:
         with self._lock:
             self._open.pop(generation_id, None)
             self._arrived.pop(generation_id, None)
+
+    def damaged(self) -> Iterator[tuple[uuid.UUID, uuid.UUID, str]]:
+        """Tenant, id and what is wrong of each that is open here and whose files changed or went since."""
+        with self._lock:
+            folders = [base.generation.folder for base in self._open.values()]
+        for folder in folders:
+            # Let go meanwhile, it is not damaged.
+            if (problem := damage_of(folder)) and folder.exists():
+                yield uuid.UUID(folder.parent.name), uuid.UUID(folder.name), problem
 
     def bytes(self) -> int:
         """Of the files of all that are open."""

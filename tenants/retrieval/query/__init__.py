@@ -6,8 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tenants.retrieval.query.composed import MAX_PART_WEIGHT as MAX_PART_WEIGHT
+    from tenants.retrieval.query.composed import MAX_PARTS as MAX_PARTS
+    from tenants.retrieval.query.composed import MAX_WITHIN_S as MAX_WITHIN_S
     from tenants.retrieval.query.encoding import MAX_ASSETS as MAX_ASSETS
     from tenants.retrieval.query.encoding import MAX_UNLIKE_WEIGHT as MAX_UNLIKE_WEIGHT
+    from tenants.retrieval.query.encoding import UNLIKE_WEIGHT as UNLIKE_WEIGHT
     from tenants.retrieval.query.encoding import Costed as Costed
     from tenants.retrieval.query.encoding import ModelsLoading as ModelsLoading
     from tenants.retrieval.query.encoding import Spaces as Spaces
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from tenants.retrieval.query.encoding import place_image as place_image
     from tenants.retrieval.query.encoding import place_texts as place_texts
     from tenants.retrieval.query.encoding import query_cache as query_cache
+    from tenants.retrieval.query.encoding import query_transcriber as query_transcriber
     from tenants.retrieval.query.encoding import share_image as share_image
     from tenants.retrieval.query.encoding import share_text as share_text
     from tenants.retrieval.query.encoding import space as space
@@ -46,11 +51,13 @@ if TYPE_CHECKING:
     from tenants.retrieval.query.lexical import Entry as Entry
     from tenants.retrieval.query.lexical import Highlight as Highlight
     from tenants.retrieval.query.lexical import entry_of as entry_of
+    from tenants.retrieval.query.lexical import find_named as find_named
     from tenants.retrieval.query.lexical import index_fields as index_fields
     from tenants.retrieval.query.lexical import index_older_names as index_older_names
     from tenants.retrieval.query.lexical import index_texts as index_texts
     from tenants.retrieval.query.lexical import remove_texts as remove_texts
     from tenants.retrieval.query.lexical import words_of as words_of
+    from tenants.retrieval.query.relevance import forget_correction as forget_correction
     from tenants.retrieval.query.result_page import HYDRATED as HYDRATED
 
 __all__ = [
@@ -58,13 +65,17 @@ __all__ = [
     "HYDRATED",
     "MAX_ASSETS",
     "MAX_DESCRIPTION",
+    "MAX_PARTS",
+    "MAX_PART_WEIGHT",
     "MAX_RULES",
     "MAX_SLUG",
     "MAX_TASKS",
     "MAX_UNLIKE_WEIGHT",
     "MAX_WEIGHT",
+    "MAX_WITHIN_S",
     "MAX_WORD",
     "MAX_WORDS",
+    "UNLIKE_WEIGHT",
     "Costed",
     "Entry",
     "Highlight",
@@ -76,6 +87,8 @@ __all__ = [
     "decoder",
     "delete_task",
     "entry_of",
+    "find_named",
+    "forget_correction",
     "fusion_as_dict",
     "get_task",
     "index_fields",
@@ -88,6 +101,7 @@ __all__ = [
     "place_texts",
     "profile_of",
     "query_cache",
+    "query_transcriber",
     "record_feedback",
     "remove_texts",
     "retire_gate",
@@ -104,11 +118,15 @@ __all__ = [
 
 _FROM = {
     "BUILT_IN": "tenants.retrieval.query.fusion_weights:BUILT_IN",
+    "UNLIKE_WEIGHT": "tenants.retrieval.query.encoding:UNLIKE_WEIGHT",
     "Costed": "tenants.retrieval.query.encoding:Costed",
     "Entry": "tenants.retrieval.query.lexical:Entry",
     "HYDRATED": "tenants.retrieval.query.result_page:HYDRATED",
     "Highlight": "tenants.retrieval.query.lexical:Highlight",
     "MAX_ASSETS": "tenants.retrieval.query.encoding:MAX_ASSETS",
+    "MAX_PARTS": "tenants.retrieval.query.composed:MAX_PARTS",
+    "MAX_PART_WEIGHT": "tenants.retrieval.query.composed:MAX_PART_WEIGHT",
+    "MAX_WITHIN_S": "tenants.retrieval.query.composed:MAX_WITHIN_S",
     "MAX_DESCRIPTION": "tenants.retrieval.query.fusion_weights:MAX_DESCRIPTION",
     "MAX_RULES": "tenants.retrieval.query.fusion_weights:MAX_RULES",
     "MAX_SLUG": "tenants.retrieval.query.fusion_weights:MAX_SLUG",
@@ -125,6 +143,8 @@ _FROM = {
     "decoder": "tenants.retrieval.query.encoding:decoder",
     "delete_task": "tenants.retrieval.query.fusion_weights:delete_task",
     "entry_of": "tenants.retrieval.query.lexical:entry_of",
+    "find_named": "tenants.retrieval.query.lexical:find_named",
+    "forget_correction": "tenants.retrieval.query.relevance:forget_correction",
     "fusion_as_dict": "tenants.retrieval.query.feedback:fusion_as_dict",
     "get_task": "tenants.retrieval.query.fusion_weights:get_task",
     "index_fields": "tenants.retrieval.query.lexical:index_fields",
@@ -137,6 +157,7 @@ _FROM = {
     "place_texts": "tenants.retrieval.query.encoding:place_texts",
     "profile_of": "tenants.retrieval.query.fusion_weights:profile_of",
     "query_cache": "tenants.retrieval.query.encoding:query_cache",
+    "query_transcriber": "tenants.retrieval.query.encoding:query_transcriber",
     "record_feedback": "tenants.retrieval.query.feedback:record_feedback",
     "remove_texts": "tenants.retrieval.query.lexical:remove_texts",
     "retire_gate": "tenants.retrieval.query.feedback:retire_gate",

@@ -423,7 +423,7 @@ def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
     Raises Invalid, MediaError for a bad file, Busy where others of the tenant are decoded, and ModelUnavailable.
     """
     space, task = model_store.space(model, tenant_id), fusion_weights.find_profile(tenant_id, query.task)
-    _require_fitting(query.vector, space)
+    require_fitting(query.vector, space)
     parts, layer, transcript = _parts(tenant_id, query, space)
     words = [query.text, transcript.text if transcript else None]
     weighed = fusion_weights.weigh(tenant_id, parts, query, task, " ".join(filter(None, words)))
@@ -461,17 +461,17 @@ def _parts(
     return parts, layer, transcript
 
 
-def _require_fitting(vector: np.ndarray | None, space: JointSpace) -> None:
+def require_fitting(vector: np.ndarray | None, space: JointSpace, pointer: str = "/vector") -> None:
     """Raises Invalid for a vector that has another dimension than the space that answers."""
     if vector is not None and len(vector) != space.dimension:
         raise Invalid(
             gettext("A vector has exactly %(dimension)s numbers.") % {"dimension": space.dimension},
-            pointer="/vector",
+            pointer=pointer,
         )
 
 
 # What an asset must have to stand for a part, in the words of the refusal.
-_STORED = {
+STORED = {
     "image": "This asset has no picture that is ready.",
     "audio": "This asset is not a recording with words that is ready.",
     "video": "This asset is not a film that is ready.",
@@ -488,7 +488,7 @@ def _stored_parts(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> dict
         return {}
     with tenant_scope(tenant_id):
         parts = {
-            part: Part(of_part(asset_id, part, f"/{part}/asset", _STORED[part], space=space))
+            part: Part(of_part(asset_id, part, f"/{part}/asset", STORED[part], space=space))
             for part, asset_id in given.items()
         }
         if query.like:

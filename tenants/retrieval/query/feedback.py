@@ -74,7 +74,7 @@ def trace_of(tenant_id: uuid.UUID, search_id: uuid.UUID) -> Traced:
     except ValkeyAway as error:
         raise Unavailable(_("Searches cannot be looked up at the moment. Try again soon.")) from error
     if found is None:
-        raise NotFound(_("There is no such search of the last 24 hours."))
+        raise NotFound(_("No such search was made in the last 24 hours."))
     return found
 
 

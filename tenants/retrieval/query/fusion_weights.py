@@ -127,7 +127,7 @@ def find_profile(tenant_id: uuid.UUID, slug: str) -> Task:
         row = SearchTask.objects.filter(slug=slug).first() if _SLUG.fullmatch(slug) else None
     if row is None:
         raise Invalid(
-            _("There is no task of this name. Built in are %(names)s; GET /tasks lists your own, too.")
+            _("Unknown task. Built in are %(names)s; GET /tasks lists your own, too.")
             % {"names": ", ".join(BUILT_IN)},
             pointer="/task",
         )
@@ -150,7 +150,7 @@ def get_task(slug: str) -> SearchTask:
     """Raises NotFound."""
     row = SearchTask.objects.filter(slug=slug).first() if _SLUG.fullmatch(slug) else None
     if row is None:
-        raise NotFound(_("There is no such task."))
+        raise NotFound(_("This task does not exist."))
     return row
 
 
@@ -198,7 +198,7 @@ def delete_task(*, slug: str, actor: str = "") -> None:
 def _locked(slug: str) -> SearchTask:
     row = SearchTask.objects.select_for_update().filter(slug=slug).first()
     if row is None:
-        raise NotFound(_("There is no such task."))
+        raise NotFound(_("This task does not exist."))
     return row
 
 

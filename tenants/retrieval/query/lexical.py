@@ -21,7 +21,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.selectors import is_any
 from tenants.retrieval.models import LexicalEntry
 from tenants.retrieval.types import Restriction
-from tenants.scope import current_tenant_id
+from tenants.scope import current_tenant_id, narrowing
 
 # --- A text as words ------------------------------------------------------------------------------------
 
@@ -93,9 +93,16 @@ def _words(text: str) -> Iterator[str]:
         if run:
             yield _singular(run[:MAX_WORD])
         elif han:
-            yield from (word[:MAX_WORD] for word in rjieba.cut_for_search(han))
+            yield from (word[:MAX_WORD] for word in _chinese().cut_for_search(han))
         else:
             yield from _pairs(unspaced)
+
+
+def _chinese() -> Any:
+    """The dictionary of words takes 34 MB in each process: loaded with the first Chinese text."""
+    import rjieba
+
+    return rjieba
 
 
 def _plain(text: str) -> str:
@@ -112,7 +119,7 @@ def _parts(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
     if match.group(3):
         yield _singular(run[:MAX_WORD]), 0, len(run)
     elif match.group(1):
-        yield from ((word[:MAX_WORD], start, end) for word, start, end in rjieba.tokenize(run, "search"))
+        yield from ((word[:MAX_WORD], start, end) for word, start, end in _chinese().tokenize(run, "search"))
     else:
         yield from ((pair, at, at + len(pair)) for at, pair in enumerate(_pairs(run)))
 
@@ -176,6 +183,9 @@ def _singular(word: str) -> str:
 MAX_QUERY_WORDS = 16
 # Documents compared in one query, shared by its words: what its rarer words find is always among them.
 CANDIDATES = 2_000
+# Assets whose titles are looked at for words, and characters of them. A word that is begun has to have some letters:
+# fewer stand for much of the index.
+NAMED_AMONG, MAX_TITLE, LEAST_BEGUN = 200, 1_000, 3
 # Longer lists of assets cost more to send than to look through afterwards.
 MAX_ALLOWED = 20_000
 
@@ -333,6 +343,78 @@ def _matching(words: list[str], limit: int, only: Restriction) -> list[tuple[uui
     with connection.cursor() as cursor:
         cursor.execute(statement, [queries, len(words), places, CANDIDATES // len(words), limit, *chosen])
         return cursor.fetchall()
+
+
+def find_named(typed: str, most: int) -> list[uuid.UUID]:
+    """At most `most` assets that have these words in their title, the last one maybe only begun, the best first.
+
+    Looked for among the NAMED_AMONG best that hold the words anywhere. What is blocked or held back is not found by its
+    words. In the tenant's scope.
+    """
+    *whole, begun = list(dict.fromkeys(_words(typed)))[:MAX_QUERY_WORDS] or [""]
+    whole = [word for word in whole if word not in STOP_WORDS]
+    is_begun = len(begun) >= LEAST_BEGUN or is_han(begun)
+    if not begun or (begun in STOP_WORDS and not is_begun):
+        return []
+    prefix, to = _prefix(), narrowing()
+    wanted = " & ".join(
+        [*(f"'{prefix}{word}'" for word in whole), f"'{prefix}{begun}'{':*' if is_begun else ''}"]
+    )
+    # The function is bound by no narrowing: it is told.
+    seen = None if to is None or to.datasets is None else to.datasets
+    if seen == ():
+        return []
+    places = None if seen is None else " | ".join(_place(prefix, one) for one in seen)
+    statement = (
+        "SELECT asset_id FROM lexical_matches(%s::tsquery[], 1, %s::tsquery, %s, %s, NULL, NULL, NULL)"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [[wanted], places, CANDIDATES, NAMED_AMONG])
+        ids = [asset_id for (asset_id,) in cursor.fetchall()]
+    rows = Asset.objects.filter(pk__in=ids, dataset__deleted_at=None).exclude(moderation__in=Asset.HIDDEN)
+    titles = {row.pk: row.title for row in rows.only("caption", "filename", "excerpt")}
+
+    def is_named(title: str) -> bool:
+        have = set(_words(title[:MAX_TITLE]))
+        fits = any(one.startswith(begun) for one in have) if is_begun else begun in have
+        return fits and have.issuperset(whole)
+
+    return [one for one in ids if one in titles and is_named(titles[one])][:most]
+
+
+def holding_all(query: str, asset_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of these assets that hold every word of the query; none where it has more than MAX_QUERY_WORDS."""
+    words = sought_words(query)
+    if not asset_ids or not words:
+        return set()
+    prefix = _prefix()
+    wanted = " & ".join(f"'{prefix}{word}'" for word in words)
+    # By the key first: of few entries there is no index to ask.
+    statement = "SELECT asset_id FROM lexical_entry WHERE tenant_id = %s AND asset_id = ANY(%s::uuid[]) AND words @@ %s"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{statement}::tsquery", [str(current_tenant_id()), _ids(asset_ids), wanted])
+        return {asset_id for (asset_id,) in cursor.fetchall()}
+
+
+def held_words(asset_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, frozenset[str]]:
+    """The words that `holding_all` looks for, of each of these assets. In the tenant's scope."""
+    prefix = _prefix()
+    statement = (
+        "SELECT asset_id, tsvector_to_array(words) FROM lexical_entry "
+        "WHERE tenant_id = %s AND asset_id = ANY(%s::uuid[])"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [str(current_tenant_id()), _ids(asset_ids)])
+        return {
+            asset_id: frozenset(word.removeprefix(prefix) for word in words)
+            for asset_id, words in cursor.fetchall()
+        }
+
+
+def sought_words(query: str) -> list[str]:
+    """The words of a query that `holding_all` looks for; none where it has more than MAX_QUERY_WORDS."""
+    words = list(dict.fromkeys(tokens(query)))
+    return words if len(words) <= MAX_QUERY_WORDS else []
 
 
 def _ids(given: Iterable[uuid.UUID] | None) -> list[str] | None:

@@ -90,7 +90,7 @@ def _by_memory(planned: filters.Plan, state: State, known: Known, only: Restrict
 def _alive(state: State, newer: np.ndarray | None = None) -> list[uuid.UUID]:
     numbers = np.unique(state.rows.assets[state.rows.alive])
     chosen = numbers if newer is None else numbers[newer[numbers]]
-    return [state.assets.ids[number] for number in chosen.tolist()]
+    return state.assets.ids(chosen.tolist())
 
 
 def _by_database(planned: filters.Plan, state: State, only: Restriction) -> Restriction:
@@ -158,7 +158,7 @@ def _count(only: Restriction) -> int:
 def _named(only: Restriction, state: State) -> list[uuid.UUID]:
     named = [*only.bare, *(only.assets or ())]
     if only.newer is not None:
-        named += [state.assets.ids[number] for number in np.flatnonzero(only.newer).tolist()]
+        named += state.assets.ids(np.flatnonzero(only.newer).tolist())
     if only.numbers is not None and state.base is not None:
         named += state.base.ids(np.flatnonzero(only.numbers))
     return named
@@ -178,8 +178,8 @@ def _allowed(
 
 
 def _is_newer(asset_id: uuid.UUID, newer: np.ndarray, state: State) -> bool:
-    number = state.assets.numbers.get(asset_id, len(newer))
-    return number < len(newer) and bool(newer[number])
+    number = state.assets.find(asset_id)
+    return number is not None and number < len(newer) and bool(newer[number])
 
 
 # --- The best assets ------------------------------------------------------------------------------------
@@ -205,6 +205,24 @@ def rank(
     found = older.best(query, wanted, prefetched)
     hits = heapq.merge(newer, found, key=lambda hit: -hit.score)
     return Ranking(list(islice(_without(hits, only.without), count)), newer_total + older.total, older.recall)
+
+
+# Kinds whose vectors lie near each other: no picture has the score that two texts have.
+KINDS = (("text", "audio"), ("image", "video"))
+
+
+def by_kind(only: Restriction) -> list[Restriction]:
+    """The restriction to each of KINDS, to rank them apart: so none of them keeps another one out."""
+    wanted = MODALITIES if only.modalities is None else only.modalities
+    sides = [[kind for kind in kinds if kind in wanted] for kinds in KINDS]
+    return [replace(only, modalities=side) for side in sides if side]
+
+
+def merged(rankings: Sequence[Ranking]) -> Ranking:
+    """One ranking of several that have no asset in common."""
+    hits = list(heapq.merge(*(one.hits for one in rankings), key=lambda hit: -hit.score))
+    recall = min((one.recall for one in rankings), default=1.0)
+    return Ranking(hits, sum(one.total for one in rankings), recall)
 
 
 def _without(hits: Iterable[Hit], left_out: frozenset[uuid.UUID]) -> list[Hit]:
@@ -251,7 +269,7 @@ def _best_by_asset(state: State, scores: np.ndarray, rows: np.ndarray, count: in
     for score, row in zip(scores.tolist(), rows.tolist(), strict=True):
         number = int(state.rows.assets[row])
         if number not in hits:
-            asset_id, part = state.assets.ids[number], MODALITIES[state.rows.parts[row]]
+            asset_id, part = state.assets.id(number), MODALITIES[state.rows.parts[row]]
             hits[number] = Hit(asset_id, score, part, state.segments.get(row))
             if len(hits) == count:
                 break
@@ -582,7 +600,7 @@ def _allowed_rows(state: State, only: Restriction) -> Allowed:
     """The same where Postgres is asked: ids of the newer assets and a mask of the generation's."""
     base = state.base
     numbers = np.unique(state.rows.assets[row_mask(state, only)])
-    newer = {state.assets.ids[number] for number in numbers.tolist()} - only.without
+    newer = set(state.assets.ids(numbers.tolist())) - only.without
     if base is None:
         return Allowed(newer, only.datasets)
     if not base.is_local:

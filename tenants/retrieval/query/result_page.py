@@ -10,7 +10,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 from django.db.models import Q
 from django.utils.translation import gettext
 
-from tenants.datasets import selectors, shapes, storage
+from tenants.datasets import documents, selectors, shapes, storage
+from tenants.datasets.encrypted_files import FileDamaged
 from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.selectors import shape_of_columns, visible_assets
@@ -36,8 +37,8 @@ from tenants.retrieval.query.lexical import (
     highlight,
     query_words,
 )
-from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit, IndexStatus
-from tenants.scope import current_tenant_id, narrowing
+from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit, IndexStatus, PartMatch
+from tenants.scope import current_tenant_id, narrowing, tenant_scope
 from tenants.valkey import client, tenant_key
 
 # --- A page ---------------------------------------------------------------------------------------------
@@ -141,6 +142,8 @@ class Page:
     end: int
     duplicates: dict[uuid.UUID, list[Hit]] | None = None
     spoken: dict[uuid.UUID, str] = field(default_factory=dict)
+    # Of documents the words of the passage that was found (`add_passages`).
+    passages: dict[uuid.UUID, str] = field(default_factory=dict)
 
 
 def read_page(
@@ -191,14 +194,26 @@ def wanted_words(words: str) -> list[str]:
     return sorted(query_words(words))
 
 
+def add_passages(tenant_id: uuid.UUID, page: Page) -> None:
+    """The words of the passages that were found in documents. Reads storage: in no scope."""
+    left = MAX_READ
+    for asset, hit in page.results:
+        shape = selectors.asset_shape(asset) if isinstance(asset, Asset) else asset
+        if left > 0 and hit.segment and "page" in hit.segment and documents.is_document(shape.media_type):
+            left -= 1
+            if words := _written(tenant_id, shape, hit):
+                page.passages[hit.asset_id] = words
+
+
 def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> Highlights:
     """Where the query's words stand in each result. Reads storage: in no scope."""
     found, left = {}, MAX_READ
     for asset, hit in page.results:
         shape = selectors.asset_shape(asset) if isinstance(asset, Asset) else asset
-        in_storage = wanted and left > 0 and _is_longer(shape)
+        written = page.passages.get(hit.asset_id, "")
+        in_storage = wanted and left > 0 and not written and _is_longer(shape)
         left -= bool(in_storage)
-        written = _written(tenant_id, shape, hit) if in_storage else ""
+        written = _written(tenant_id, shape, hit) if in_storage else written
         said = page.spoken.get(hit.asset_id, "")
         found[hit.asset_id] = highlight(wanted, _fields(shape, hit, written, said)) if wanted else []
     return found
@@ -244,14 +259,45 @@ def _is_longer(asset: shapes.Asset) -> bool:
 
 
 def _written(tenant_id: uuid.UUID, asset: shapes.Asset, hit: Hit) -> str:
-    """The passage that was found, or the first MAX_CHARACTERS of the text; "" if it has just been deleted."""
+    """The passage that was found, or the first MAX_CHARACTERS of the text; "" if it has just been deleted. What else
+    was found is shown although this one's file was damaged."""
     start, end = _characters(hit)
     end = MAX_CHARACTERS if end is None else end
+    if documents.is_document(asset.media_type):
+        return documents.words_at(tenant_id, asset.sha256, start, min(end, start + MAX_CHARACTERS))
     try:
         with storage.open_blob(storage.path_of(tenant_id, asset.sha256)) as stream:
             return stream.read(end * CHARACTER_BYTES).decode("utf-8", errors="ignore")[start:end]
-    except FileNotFoundError:
+    except (FileNotFoundError, FileDamaged):
         return ""
+
+
+def passages(tenant_id: uuid.UUID, found: Sequence[tuple[Asset, Hit]]) -> list[str]:
+    """Of each, what was found in it: a passage within a text, what is said at the moment of sound or film; "" where
+    neither is known, and for a text's beginning. Reads storage: in no scope."""
+    with tenant_scope(tenant_id):
+        rows = TranscriptSegment.objects.filter(_during([hit for _, hit in found])).order_by("start_s", "id")
+        spoken = list(rows.values_list("asset_id", "start_s", "end_s", "text"))
+    return [_passage(tenant_id, asset, hit, spoken) for asset, hit in found]
+
+
+def _passage(
+    tenant_id: uuid.UUID, asset: Asset, hit: Hit, spoken: Sequence[tuple[uuid.UUID, float, float, str]]
+) -> str:
+    segment = hit.segment or {}
+    if "start_s" in segment:
+        return " ".join(
+            text
+            for asset_id, start, end, text in spoken
+            if asset_id == asset.id and start < segment["end_s"] and end > segment["start_s"]
+        )
+    if asset.modality != Asset.Modality.TEXT or hit.modality != "text" or "caption" in segment:
+        return ""
+    start, end = _characters(hit)
+    shape = selectors.asset_shape(asset)
+    if not start:
+        return ""
+    return (_written(tenant_id, shape, hit) if _is_longer(shape) else asset.excerpt[start:end]).strip()
 
 
 # --- Sound and film --------------------------------------------------------------------------------------
@@ -259,17 +305,21 @@ def _written(tenant_id: uuid.UUID, asset: shapes.Asset, hit: Hit) -> str:
 
 def _spoken(hits: Sequence[Hit]) -> dict[uuid.UUID, str]:
     """What is said during the moment that was found in a recording or film."""
-    moments = {hit.asset_id: hit.segment for hit in hits if hit.segment and "start_s" in hit.segment}
-    if not moments:
-        return {}
-    wanted = Q()
-    for asset_id, moment in moments.items():
-        wanted |= Q(asset_id=asset_id, start_s__lt=moment["end_s"], end_s__gt=moment["start_s"])
     found: dict[uuid.UUID, list[str]] = {}
-    rows = TranscriptSegment.objects.filter(wanted).order_by("asset_id", "start_s", "id")
+    rows = TranscriptSegment.objects.filter(_during(hits)).order_by("asset_id", "start_s", "id")
     for asset_id, text in rows.values_list("asset_id", "text"):
         found.setdefault(asset_id, []).append(text)
     return {asset_id: " ".join(texts) for asset_id, texts in found.items()}
+
+
+def _during(hits: Sequence[Hit]) -> Q:
+    """What is said at the moments that were found; without any it costs no statement."""
+    wanted = Q(pk__in=[])
+    for hit in hits:
+        if hit.segment and "start_s" in hit.segment:
+            within = {"start_s__lt": hit.segment["end_s"], "end_s__gt": hit.segment["start_s"]}
+            wanted |= Q(asset_id=hit.asset_id, **within)
+    return wanted
 
 
 # --- Assets as the API shows them -----------------------------------------------------------------------
@@ -286,8 +336,7 @@ _SQL = """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
     b.sha256, b.bytes, b.media_type, b.width, b.height,
     a.filename, a.caption, a.more_captions, a.excerpt, a.metadata, b.scan, a.created_at,
-    b.details - 'peaks' AS details, a.error, a.moderation, a.labels,
-    a.generation_id IS NOT NULL AS generated, a.prompt
+    b.details - 'peaks' AS details, b.document, a.error, a.moderation, a.labels
 FROM unnest(IDS) AS wanted (id)
 CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
 CROSS JOIN LATERAL (SELECT * FROM blob WHERE tenant_id = $1 AND blob.id = a.blob_id OFFSET 0) b
@@ -326,23 +375,10 @@ def hydrate_with_index_status(
 
 
 def _shape(row: tuple[Any, ...]) -> shapes.Asset:
-    (
-        *plain,
-        others,
-        excerpt,
-        metadata,
-        scan,
-        created_at,
-        details,
-        error,
-        moderation,
-        labels,
-        generated,
-        prompt,
-    ) = row
+    *plain, others, excerpt, metadata, scan, created_at, details, document, error, moderation, labels = row
     columns: list[Any] = [
-        *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(error),
-        moderation, _json(labels), generated, prompt,
+        *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(document),
+        _json(error), moderation, _json(labels),
     ]  # fmt: skip
     return shape_of_columns(*columns)
 
@@ -368,15 +404,17 @@ HIT_ROW = np.dtype([("asset", "V16"), ("score", "<f4"), ("part", "u1")])
 
 
 def pack_hits(hits: list[Hit], meta: dict[str, Any]) -> bytes:
-    """21 bytes a hit, and beside them the answer's other fields and the segments."""
+    """21 bytes a hit, and beside them the answer's other fields, the segments, and relevances where they are known."""
     rows = np.array(
         [(hit.asset_id.bytes, hit.score, MODALITIES.index(hit.modality)) for hit in hits], HIT_ROW
     )
     segments = {number: hit.segment for number, hit in enumerate(hits) if hit.segment}
-    named = {number: hit.by for number, hit in enumerate(hits) if hit.by}
-    beside = zlib.compress(
-        json.dumps({"meta": meta, "segments": segments, "by": named}).encode(), 1 if len(hits) > SHORT else 0
-    )
+    told: dict[str, Any] = {"meta": meta, "segments": segments}
+    if any(hit.parts for hit in hits):
+        told["parts"] = [[(one.score, one.modality, one.segment) for one in hit.parts or ()] for hit in hits]
+    if any(hit.relevance is not None for hit in hits):
+        told["relevance"] = [hit.relevance for hit in hits]
+    beside = zlib.compress(json.dumps(told).encode(), 1 if len(hits) > SHORT else 0)
     return len(rows).to_bytes(4, "little") + rows.tobytes() + beside
 
 
@@ -384,15 +422,19 @@ def unpack_hits(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
     count = int.from_bytes(raw[:4], "little")
     rows = np.frombuffer(raw, HIT_ROW, count, offset=4)
     beside = json.loads(zlib.decompress(raw[4 + rows.nbytes :]))
-    # An earlier release kept nothing of names.
-    segments, named = beside["segments"], beside.get("by", {})
-    hits = [_hit(row, segments.get(str(n)), named.get(str(n), "")) for n, row in enumerate(rows)]
+    relevance = beside.get("relevance") or [None] * count
+    hits = [_hit(row, beside["segments"].get(str(n)), relevance[n]) for n, row in enumerate(rows)]
+    if parts := beside.get("parts"):
+        hits = [
+            replace(hit, parts=tuple(PartMatch(*one) for one in told))
+            for hit, told in zip(hits, parts, strict=True)
+        ]
     return hits, beside["meta"]
 
 
-def _hit(row: np.void, segment: dict | None, by: str) -> Hit:
+def _hit(row: np.void, segment: dict | None, relevance: float | None) -> Hit:
     asset_id = uuid.UUID(bytes=row["asset"].tobytes())
-    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment, by)
+    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment, relevance)
 
 
 CURSOR_KEEP_S = 300

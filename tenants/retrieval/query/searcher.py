@@ -7,6 +7,7 @@ moment, and hydration reads live rows, so a deleted asset cannot come back.
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,31 +23,36 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
-from tenants.retrieval import cache, model_routing
+from tenants.retrieval import cache, model_routing, model_store, query_pictures
 from tenants.retrieval.cache import MISS
 from tenants.retrieval.index import memory
 from tenants.retrieval.index.memory import read_index_status
-from tenants.retrieval.query import encoding, fusion_weights, names, result_page
+from tenants.retrieval.query import composed, encoding, fusion_weights, relevance, result_page
 from tenants.retrieval.query.fusion_weights import explained
 from tenants.retrieval.query.ranking import (
+    by_kind,
     facet_counts,
     matching_words,
-    meeting,
+    merged,
     rank,
     restriction,
     with_words,
 )
+from tenants.retrieval.query.relevance import Judge, judge_of, reaching
 from tenants.retrieval.query.result_page import (
     Highlights,
     Page,
     Read,
     Reader,
+    add_passages,
     highlights,
     read_page,
     wanted_words,
 )
 from tenants.retrieval.types import (
     MAX_DEPTH,
+    NAME,
+    NEWEST,
     Hit,
     IndexStatus,
     Prefetched,
@@ -60,6 +66,9 @@ from tenants.scope import narrowing, tenant_scope
 
 # How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
 FUSED_DEPTH = 200
+# Results of a kind whose facets are counted one by one where a relevance is asked for, and how much deeper it is looked
+# for them each time.
+COUNTED, DEEPER = 10_000, 8
 # Candidates for each result that is wanted: some rows are dead, belong to one asset, or do not pass a light filter.
 PREFETCH = 2
 PREFETCH_MOST = 512
@@ -74,10 +83,10 @@ SWITCHES = 4
 class Answer:
     """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
 
-    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
+    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `passages`:
+    the words of what was found in documents. `layers`: who
     answered for each cache (`cache`); None where it was not asked. `why` its parts weigh what they do
-    (`fusion_weights.explained`); None where that was not asked for. `left_out`: something was made here, and none of
-    that was looked at.
+    (`fusion_weights.explained`); None where that was not asked for. `counted`: over how many assets its facets are.
     """
 
     search_id: str
@@ -87,16 +96,18 @@ class Answer:
     timings: dict[str, float]
     duplicates: dict[uuid.UUID, list[Hit]] | None = None
     highlights: Highlights | None = None
+    passages: Mapping[uuid.UUID, str] = field(default_factory=dict)
     layers: dict[str, str | None] = field(default_factory=dict)
     why: dict[str, Any] | None = None
-    left_out: bool = False
+    counted: int | None = None
 
 
 @dataclass
 class SearchRequest:
     """What the ranking is made of, also later for another page: `words` only for a hybrid search.
 
-    `model` is the one that the vector is of; `wanted` are the words to highlight; `named`: what the words name.
+    `model` is the one that the vector is of; `wanted` are the words to highlight. `judge` says how likely a result is
+    right; None where nobody can say.
     """
 
     vector: np.ndarray
@@ -105,18 +116,38 @@ class SearchRequest:
     model: str
     wanted: list[str] | None = None
     until: int | None = None
-    named: names.Named = names.NOTHING
-
-    @property
-    def fuses(self) -> bool:
-        """Whether the ranking has to be deep enough to be fused with another one."""
-        return bool(self.words or self.named)
+    judge: Judge | None = None
 
     @property
     def needs_scope(self) -> bool:
         """Whether more is asked of the database than what stands there prepared."""
         query = self.query
-        return bool(self.words or query.conditions or query.facets or query.group_duplicates or self.wanted)
+        return bool(
+            self.words
+            or query.conditions
+            or query.facets
+            or query.group_duplicates
+            or query.sort
+            or self.wanted
+            or self.by_relevance
+        )
+
+    @property
+    def by_relevance(self) -> bool:
+        """Whether what is too unlikely is left out."""
+        return self.judge is not None and self.query.min_relevance is not None
+
+    @property
+    def deepest(self) -> int:
+        """How many candidates a ranking needs at least, beyond what a page shows."""
+        return FUSED_DEPTH if self.words or self.least is not None else 0
+
+    @property
+    def least(self) -> float | None:
+        """From which relevance on all is wanted, to be shown or counted; None where nobody can say or asks."""
+        if self.judge is None or not (self.by_relevance or self.query.facets):
+            return None
+        return self.judge.line if self.query.min_relevance is None else self.query.min_relevance
 
 
 @dataclass
@@ -178,10 +209,24 @@ def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer
     decoded.
     """
     watch = Stopwatch()
-    answer = (_next_page if query.cursor else _first_page)(tenant_id, query, read, watch)
+    if query.cursor:
+        answer = _next_page(tenant_id, query, read, watch)
+    else:
+        with _with_picture(tenant_id, query) as asked:
+            answer = _first_page(tenant_id, asked, read, watch)
     metering.note(tenant_id=tenant_id, amounts={"searches": 1})
     answer.meta["took_ms"] = round(watch.total_ms(), 3)
     return answer
+
+
+@contextmanager
+def _with_picture(tenant_id: uuid.UUID, query: Query) -> Iterator[Query]:
+    """The query with the picture that was kept of an earlier search as a file. Raises NotFound."""
+    if query.image_file is None:
+        yield query
+        return
+    with query_pictures.opened(tenant_id, query.image_file) as path:
+        yield replace(query, image=path)
 
 
 # --- First page ------------------------------------------------------------------------------------------
@@ -209,33 +254,89 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
             selectors.require_datasets(query.datasets or [])
             selectors.require_assets(query.named_assets)
     query = _narrowed(tenant_id, query)
+    if query.parts:
+        return _of_parts(tenant_id, query, reader, watch, model)
     with watch.step("encode"):
         encoded = encoding.encode(tenant_id, query, model)
+    judge = judge_of(model_store.space(model, tenant_id), encoded.vector, encoded.parts, encoded.words)
+    judge = relevance.corrected(judge, tenant_id, model)
+    query = _with_line(query, judge)
     words = encoded.words if query.hybrid else ""
-    with watch.step("names"):
-        named = names.looked_up(tenant_id, query)
-    asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query), named=named)
+    asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query), judge=judge)
     with watch.step("cache"):
         prefetched, layer = prefetch_candidates(tenant_id, asked)
     guessed, read = _optimistically(tenant_id, asked, prefetched, reader, watch)
+    layers = {"embedding": encoded.layer, "candidates": layer}
     # A scope costs a transaction, which is more than the plainest search asks of the database.
     with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
         found = execute(tenant_id, asked, query.depth, prefetched, watch, guessed)
-        groups = _grouped(found.ranking.hits, asked, watch)
-        page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
-        facets = _facets(found, query, watch)
-    layers = {"embedding": encoded.layer, "candidates": layer}
-    meta = _meta(found, encoded, model, [known for known in layers.values() if known is not None])
+        shown = _shown(tenant_id, found, asked, read, watch)
+    return _finished(tenant_id, found, encoded, asked, layers, shown, watch)
+
+
+def _of_parts(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch, model: str) -> Answer:
+    """A query of several parts, as `composed` ranks it. Nobody has calibrated its scores."""
+    composed.check(query)
+    _with_line(query, None)
+    with watch.step("encode"):
+        parts = composed.encode(tenant_id, query, model)
+    encoded = parts.encoded
+    asked = SearchRequest(encoded.vector, "", query, model, _wanted(encoded, query))
+    with tenant_scope(tenant_id):
+        state, now = _caught_up(tenant_id, asked, watch)
+        with watch.step("filter"):
+            only = composed.narrowed(query, restriction(query, state, now))
+        with watch.step("search"):
+            ranking = composed.rank_parts(state, parts.vectors, query, only, model=model)
+        found = SearchResult(ranking, state, only)
+        shown = _shown(tenant_id, found, asked, reader.read, watch)
+    layers = {"embedding": encoded.layer, "candidates": None}
+    return _finished(tenant_id, found, encoded, asked, layers, shown, watch)
+
+
+@dataclass
+class _Shown:
+    """The first page, and what the answer says beside it."""
+
+    groups: list[list[Hit]]
+    page: Page
+    beside: dict[str, Any]
+    counted: int | None
+
+
+def _shown(
+    tenant_id: uuid.UUID, found: SearchResult, asked: SearchRequest, read: Read, watch: Stopwatch
+) -> _Shown:
+    query = asked.query
+    groups = _grouped(found.ranking.hits, asked, watch)
+    groups, sorted_by = _sorted(groups, found, asked, watch)
+    page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
+    facets, counted = _facets(tenant_id, found, asked, watch)
+    return _Shown(groups, page, {**facets, **sorted_by}, counted)
+
+
+def _finished(
+    tenant_id: uuid.UUID,
+    found: SearchResult,
+    encoded: encoding.Encoded,
+    asked: SearchRequest,
+    layers: dict[str, str | None],
+    shown: _Shown,
+    watch: Stopwatch,
+) -> Answer:
+    """The answer of a first page, with what later pages and feedback need of it kept. In no scope."""
+    query, page = asked.query, shown.page
+    meta = _meta(found, encoded, asked, [known for known in layers.values() if known is not None])
     search_id = str(uuid7())
-    following = _keep(tenant_id, search_id, asked, found, groups, meta, page.end)
-    answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
-    answer.layers = layers
-    answer.left_out = query.generated == "exclude" and _has_generated(tenant_id, found.state)
-    answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
+    following = _keep(tenant_id, search_id, asked, found, shown.groups, meta, page.end)
+    answer = _answer(tenant_id, search_id, page, following, {**meta, **shown.beside}, asked.wanted, watch)
+    answer.layers, answer.counted = layers, shown.counted
+    # Of several parts nothing is weighed but what was sent.
+    answer.why = explained(encoded.weighed, encoded.parts) if query.explain and not query.parts else None
     fusion_weights.keep_trace(
         tenant_id,
         search_id,
-        model=model,
+        model=asked.model,
         weighed=encoded.weighed,
         parts=encoded.parts,
         shown=[hit.asset_id for _, hit in page.results],
@@ -244,22 +345,30 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     return answer
 
 
+def _with_line(query: Query, judge: Judge | None) -> Query:
+    """The query with the relevance that is asked for. Raises Invalid where nobody can say what its results have."""
+    if judge is None:
+        if query.min_relevance:
+            raise Invalid(
+                gettext(
+                    "Relevance is known of searches by words, by speech or by one picture, in a model that was "
+                    "calibrated for it. Leave min_relevance out, or search by one of them."
+                ),
+                pointer="/min_relevance",
+            )
+        return query
+    if query.worth_showing and query.min_relevance is None:
+        return replace(query, min_relevance=judge.line)
+    return query
+
+
 def _narrowed(tenant_id: uuid.UUID, query: Query) -> Query:
-    """The query within the datasets that whoever asks may see: the index in memory and what looks words up know no
-    policies. Those that it names have been looked up already."""
+    """The query within the datasets that whoever asks may see. Those that it names have been looked up already."""
     to = narrowing()
     if to is None or to.datasets is None or query.datasets is not None:
         return query
     with tenant_scope(tenant_id):
         return replace(query, datasets=list(selectors.list_datasets().values_list("pk", flat=True)))
-
-
-def _has_generated(tenant_id: uuid.UUID, state: State) -> bool:
-    """Whether anything was made here, of what whoever asks may see."""
-    if not state.generated or narrowing() is None:
-        return bool(state.generated)
-    with tenant_scope(tenant_id):
-        return Asset.objects.exclude(generation_id=None).exists()
 
 
 # --- The index: prefetched, searched without asking, made sure of ------------------------------------------
@@ -273,8 +382,7 @@ def prefetch_candidates(tenant_id: uuid.UUID, asked: SearchRequest) -> tuple[Pre
     query = asked.query
     base = memory.vector_cache.of(tenant_id, asked.model).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
-    restricted = restricted or query.generated == "only"
-    depth = PREFETCH * query.depth if not asked.fuses else max(PREFETCH * query.depth, FUSED_DEPTH)
+    depth = max(PREFETCH * query.depth, asked.deepest)
     if base is None or restricted or query.exact or depth > PREFETCH_MOST:
         return None, None
 
@@ -342,54 +450,71 @@ def execute(
     of another model than the one that answers.
     """
     query = asked.query
+    state, now = _caught_up(tenant_id, asked, watch, guessed[1] if guessed else None)
+    if guessed and guessed[0].holds(state, now):
+        return SearchResult(guessed[0].ranking, state.searched_for(query.generated), guessed[0].only)
+    with watch.step("filter"):
+        only = restriction(query, state, now, asked.until)
+    depth = max(asked.deepest, count)
+    with watch.step("search"):
+        ranking = _ranked(state, asked, depth, only, prefetched)
+    if asked.words:
+        with watch.step("lexical"):
+            words = matching_words(asked.words, MAX_DEPTH, only, state)
+            ranking = with_words(ranking, words, depth)
+    return SearchResult(_reaching(ranking, asked, watch), state, only)
+
+
+def _caught_up(
+    tenant_id: uuid.UUID, asked: SearchRequest, watch: Stopwatch, now: IndexStatus | None = None
+) -> tuple[State, IndexStatus]:
+    """The index with all that was committed before the opening was read. Raises NotLive as `execute`."""
     vectors = memory.vector_cache.of(tenant_id, asked.model)
     with watch.step("refresh"):
-        now = guessed[1] if guessed else read_index_status(tenant_id, asked.model)
+        now = now or read_index_status(tenant_id, asked.model)
         if now.live != asked.model and asked.until is None:
             raise NotLive(now.live)
         state = vectors.current(now)
         if state is None:
             with tenant_scope(tenant_id):
                 state = vectors.refresh(now)
-    if guessed and guessed[0].holds(state, now):
-        return SearchResult(guessed[0].ranking, state.searched_for(query.generated), guessed[0].only)
-    with watch.step("filter"):
-        only = restriction(query, state, now, asked.until)
-    depth = max(FUSED_DEPTH, count) if asked.fuses else count
-    with watch.step("search"):
-        ranking = _ranked(state, asked, depth, only, prefetched)
-    if asked.words:
-        with watch.step("lexical"):
-            words = matching_words(asked.words, MAX_DEPTH, only, state, query.generated)
-            ranking = with_words(ranking, words, depth)
-    ranking = _with_named(ranking, state, asked, count, only)
-    return SearchResult(ranking, state.searched_for(query.generated), only)
+    return state, now
 
 
 def _ranked(
     state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
 ) -> Ranking:
-    searched = state.searched_for(asked.query.generated)
-    return rank(searched, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
-
-
-def _with_named(
-    ranking: Ranking, state: State, asked: SearchRequest, count: int, only: Restriction
-) -> Ranking:
-    """At most `count` hits; before them what the query names, under the same restriction."""
-    left_out = state.generated if asked.query.generated == "exclude" and state.generated else frozenset()
-    named = asked.named and asked.named.among(meeting(asked.named.ids - only.without - left_out, only, state))
-    if not named:
-        return replace(ranking, hits=ranking.hits[:count])
-    # Those without vectors are found by their names alone.
-    scored = {asset_id: Hit(asset_id, 0.0, "text") for asset_id in named.exactly | named.partly}
-    just = Restriction(assets=list(named.ids), hidden_datasets=only.hidden_datasets, until=only.until)
-    if asked.words:
-        scored |= {asset_id: Hit(asset_id, 0.0, "text") for asset_id in named.ids}
+    if asked.judge is None or asked.least is None:
+        found = rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
     else:
-        best = _ranked(state, asked, len(named.ids), just, None)
-        scored |= {hit.asset_id: hit for hit in best.hits}
-    return names.with_named(ranking, named, scored, count)
+        # No kind may stand before the other by its score alone.
+        found = merged([_deep_enough(state, asked, count, side, prefetched) for side in by_kind(only)])
+    return found if asked.judge is None else replace(found, hits=asked.judge.judged(found.hits))
+
+
+def _deep_enough(
+    state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
+) -> Ranking:
+    """At least `count` of one kind, and more as long as what follows may be likely enough."""
+    most = COUNTED if asked.query.facets else MAX_DEPTH
+    # Everything is as likely as that: what a page needs is enough.
+    least = asked.judge.least_score(asked.least) if asked.judge and asked.least else math.inf
+    while True:
+        found = rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
+        if len(found.hits) < count or count >= most or found.hits[-1].score < least:
+            return found
+        count = min(DEEPER * count, most)
+
+
+def _reaching(ranking: Ranking, asked: SearchRequest, watch: Stopwatch) -> Ranking:
+    """What is likely enough, the likeliest first; a fused ranking keeps its order."""
+    if asked.judge is None or asked.least is None:
+        return ranking
+    with watch.step("relevance"):
+        hits = asked.judge.read(ranking.hits)
+        if asked.query.min_relevance is not None:
+            hits = reaching(hits, asked.query.min_relevance, ordered=not asked.words)
+    return replace(ranking, hits=hits)
 
 
 def described(asked: SearchRequest) -> dict[str, Any]:
@@ -407,26 +532,30 @@ def described(asked: SearchRequest) -> dict[str, Any]:
         "text": "" if query.has_other_parts else query.text,
         "named": [str(one) for one in named],
         "model": asked.model,
+        "min_relevance": query.min_relevance,
+        "judge": relevance.as_kept(asked.judge, reads=asked.by_relevance),
     }
 
 
 def remembered(tenant_id: uuid.UUID, seed: result_page.Seed) -> SearchRequest:
+    """The search of a first page. Raises ModelUnavailable where its model went."""
     told = seed.query
+    # A cursor of an earlier release says nothing of relevance.
+    kept = told.get("judge")
+    judge = (
+        relevance.of_kept(kept, model_store.space(told["model"], tenant_id), seed.vector) if kept else None
+    )
+    judge = relevance.corrected(judge, tenant_id, told["model"])
     query = Query(
         datasets=None if told["datasets"] is None else [uuid.UUID(one) for one in told["datasets"]],
         modalities=told["modalities"],
         conditions=[(key, operator, value) for key, operator, value in told["conditions"]],
         exact=told["exact"],
-        # Rankings that an earlier release kept know of no difference.
-        generated=told.get("generated", "include"),
-        hybrid=told.get("hybrid", False),
-        text=told.get("text", ""),
+        like=[uuid.UUID(one) for one in told["named"]],
+        min_relevance=told.get("min_relevance"),
     )
-    named = names.looked_up(tenant_id, query)
-    # Which are left out: the rest of the query is in its vector.
-    query.like = [uuid.UUID(one) for one in told["named"]]
     return SearchRequest(
-        seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq, named=named
+        seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq, judge=judge
     )
 
 
@@ -445,11 +574,61 @@ def _grouped(hits: list[Hit], asked: SearchRequest, watch: Stopwatch) -> list[li
         return result_page.group(hits, model=asked.model)
 
 
-def _facets(found: SearchResult, query: Query, watch: Stopwatch) -> dict[str, Any]:
+def _sorted(
+    groups: list[list[Hit]], found: SearchResult, asked: SearchRequest, watch: Stopwatch
+) -> tuple[list[list[Hit]], dict[str, Any]]:
+    """The best groups in the order that is asked for, by the best of each, and what the answer says of it. In the
+    tenant's scope where an order is asked for."""
+    sort = asked.query.sort
+    if not sort:
+        return groups, {}
+    groups, more = groups[:MAX_DEPTH], len(found.ranking.hits) >= MAX_DEPTH < found.ranking.total
+    with watch.step("sort"):
+        keys = selectors.sort_keys([members[0].asset_id for members in groups])
+        if sort == NAME:
+            # What has no name comes last.
+            named = {one: (not key.name, key.name, -key.created_at) for one, key in keys.items()}
+            ordered = sorted(groups, key=lambda members: named.get(members[0].asset_id, (True, "", 0.0)))
+        else:
+            sign = -1 if sort == NEWEST else 1
+            made = {one: sign * key.created_at for one, key in keys.items()}
+            ordered = sorted(groups, key=lambda members: made.get(members[0].asset_id, math.inf))
+    return ordered, {"sorted": {"by": sort, "results": len(groups), "more": more}}
+
+
+def _facets(
+    tenant_id: uuid.UUID, found: SearchResult, asked: SearchRequest, watch: Stopwatch
+) -> tuple[dict[str, Any], int | None]:
+    """Counted over what is likely enough, by default from the line on; over all that may be found where nobody can say
+    how likely something is, or everything is asked for. And over how many that is.
+
+    What a key is filtered by does not narrow its own counts: what else could be chosen stays in sight.
+    """
+    query = asked.query
     if not query.facets:
-        return {}
+        return {}, None
+    keys, filtered = list(dict.fromkeys(query.facets)), {key for key, _, _ in query.conditions}
     with watch.step("facets"):
-        return {"facets": facet_counts(query.facets, found.state, found.only)}
+        counts, counted = _counted([key for key in keys if key not in filtered], found, asked)
+        for key in keys:
+            if key in filtered:
+                others = [one for one in query.conditions if one[0] != key]
+                wider = replace(asked, query=replace(query, conditions=others))
+                counts |= _counted([key], execute(tenant_id, wider, 1, None, Stopwatch()), wider)[0]
+    return {"facets": {key: counts[key] for key in keys}}, counted
+
+
+def _counted(keys: Sequence[str], found: SearchResult, asked: SearchRequest) -> tuple[dict[str, Any], int]:
+    """Of each key its values with their counts, and over how many assets these are."""
+    if not asked.least:
+        return facet_counts(keys, found.state, found.only), found.ranking.total
+    reached = [hit.asset_id for hit in reaching(found.ranking.hits, asked.least, ordered=False)]
+    only = replace(found.only, assets=reached, numbers=None, newer=None, planned=(), bare=())
+    counts = facet_counts(keys, found.state, only)
+    if len(reached) >= COUNTED:
+        # There may be more of them: the counts are at least so high.
+        counts = {key: {**told, "estimated": True} for key, told in counts.items()}
+    return counts, len(reached)
 
 
 def _keep(
@@ -463,15 +642,23 @@ def _keep(
 ) -> str | None:
     """The cursor of the second page, if there is one and what it needs could be kept."""
     query = asked.query
+    there = len(found.ranking.hits) if asked.by_relevance else found.ranking.total
     # Also where the assets were too large for one page.
-    more = found.ranking.total > query.top_k or end < min(query.top_k, len(groups))
+    more = there > query.top_k or end < min(query.top_k, len(groups))
     kept: result_page.Seed | result_page.KeptRanking | None = None
-    if query.group_duplicates and len(groups) > end:
+    if query.sort or query.parts:
+        # What another depth would find again at no less cost is kept whole.
+        if len(groups) > end:
+            hits = [hit for members in groups for hit in members]
+            sizes = [len(members) for members in groups] if query.group_duplicates else None
+            kept = result_page.KeptRanking(hits, meta, asked.wanted, sizes)
+    elif query.group_duplicates and len(groups) > end:
         # Which results are duplicates of each other is known of the whole ranking or not at all.
         hits, sizes = [hit for members in groups for hit in members], [len(members) for members in groups]
         kept = result_page.KeptRanking(hits, meta, asked.wanted, sizes)
     elif not query.group_duplicates and more:
-        kept = result_page.Seed(asked.vector, found.state.seq, described(asked), found.ranking.hits, meta)
+        shown = found.ranking.hits[:MAX_DEPTH]
+        kept = result_page.Seed(asked.vector, found.state.seq, described(asked), shown, meta)
     if kept is None or not result_page.keep_ranking(tenant_id, search_id, kept):
         return None
     return result_page.encode_cursor(search_id, end)
@@ -500,6 +687,8 @@ def _answer(
 ) -> Answer:
     """In no scope: highlights may read storage."""
     answer = Answer(search_id, page.results, following, meta, watch.timings, page.duplicates)
+    add_passages(tenant_id, page)
+    answer.passages = page.passages
     if wanted is not None:
         with watch.step("highlight"):
             answer.highlights = highlights(tenant_id, page, frozenset(wanted))
@@ -507,9 +696,9 @@ def _answer(
 
 
 def _meta(
-    found: SearchResult, encoded: encoding.Encoded, model: str, layers: Sequence[str]
+    found: SearchResult, encoded: encoding.Encoded, asked: SearchRequest, layers: Sequence[str]
 ) -> dict[str, Any]:
-    base, (space, _, version) = found.state.base, model.rpartition(":")
+    base, (space, _, version) = found.state.base, asked.model.rpartition(":")
     meta = {
         "total_candidates": found.ranking.total,
         "weights": encoded.weights,
@@ -521,6 +710,8 @@ def _meta(
             "recall_estimate": round(found.ranking.recall, 4),
         },
         "cache": ("miss" if MISS in layers else "hit") if layers else "bypass",
+        "relevance_line": asked.judge.line if asked.judge else None,
+        "relevance_corrected": asked.judge.is_corrected if asked.judge else False,
     }
     if heard := encoded.transcript:
         meta["transcript"] = heard.text

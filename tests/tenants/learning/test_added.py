@@ -118,14 +118,14 @@ def test_one_that_somebody_takes_meanwhile_is_put_back(party, pictures, slug, mo
 def test_what_ships_and_what_is_not_there_is_not_removed() -> None:
     with pytest.raises(CommandError, match="comes with the product"):
         call_command("remove_space", "open-1")
-    with pytest.raises(CommandError, match="no such model"):
+    with pytest.raises(CommandError, match="This model does not exist"):
         call_command("remove_space", "../prior-1")
 
 
 def test_no_fine_tune_starts_from_it(party, slug) -> None:
     with tenant_scope(party.id):
         dataset = new_dataset()
-        with pytest.raises(Invalid, match="cannot be tuned"):
+        with pytest.raises(Invalid, match="cannot be fine-tuned"):
             services.start_finetune(dataset_id=dataset.id, base=slug)
 
 

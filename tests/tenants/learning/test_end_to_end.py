@@ -97,6 +97,8 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     (quality,) = model.data["quality"].values()
     assert sum(quality["splits"].values()) <= PAIRS
     assert model.data["held_out"]
+    # A prior states no curves that could be carried over.
+    assert model.data["relevance"] == {"state": "none", "reason": "base"}
     epochs = [point["epoch"] for point in model.curves]
     assert epochs == sorted(set(epochs))
     assert model.cost["cpu_s"] == pytest.approx(job.cost_cpu_s, abs=0.2)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from typing import Any
+
 import pytest
+from django.utils import timezone
 
 from ml import sandbox
 from tenants.jobs import processes
+from tenants.jobs.models import Job
 from tenants.learning import training_progress
+from tenants.learning.models import LearntModel
 from tenants.learning.trainer import TrainingRefused, train
 from tenants.learning.training_progress import TrainingProgress
 
@@ -153,3 +159,56 @@ def test_a_bar_never_falls():
         {"event": "progress", "done": 8, "total": 10}, {"event": "progress", "done": 2, "total": 10}
     )
     assert sheet.bars[-1][0] > training_progress.LOOKED + 25
+
+
+# --- How long it still takes -----------------------------------------------------------------------------
+
+
+def left(model: dict[str, Any], **job: Any) -> float | None:
+    lease = timezone.now() + dt.timedelta(minutes=1)
+    shown = Job(**{"state": "running", "progress_done": 60, "lease_until": lease, **job})
+    made = {"stage": "adapt", "settings": {"epochs": 10}, "data": counted(adapt=100)}
+    return training_progress.time_left_s(LearntModel(**{**made, **model}), shown)
+
+
+def counted(**train: int) -> dict[str, Any]:
+    return {"quality": {phase: {"splits": {"train": count, "val": 10}} for phase, count in train.items()}}
+
+
+def took(*seconds: float, phase: str = "adapt") -> list[dict[str, Any]]:
+    return [
+        {"phase": phase, "epoch": epoch, "wall_s": took_s} for epoch, took_s in enumerate((9.0, *seconds))
+    ]
+
+
+def test_time_left_is_not_known_before_anything_was_measured() -> None:
+    assert left({}) is None
+    assert left({"curves": took()}) is None
+    assert left({"curves": took(2.0), "data": {}}) is None
+    assert left({"curves": took(2.0), "settings": {}}) is None
+
+
+def test_time_left_comes_from_the_steps_that_were_tried_then_from_epochs() -> None:
+    trial = {"by": "trial", "steps": 40, "step_s": 0.5}
+    assert left({"estimate": trial}) == 20.0
+    # Half of the bar of its training.
+    assert left({"estimate": trial}, progress_done=79) == 10.0
+    assert left({"estimate": trial, "curves": took(3.0, 3.0)}) == 24.0
+    # One epoch that had to wait does not count, nor what was long ago.
+    assert left({"curves": took(50.0, 50.0, 50.0, 2.0, 2.0, 90.0, 2.0, 2.0)}) == 4.0
+
+
+def test_time_left_covers_both_stages() -> None:
+    full = {"stage": "full", "data": counted(general=300, domain=100)}
+    assert left({**full, "curves": took(6.0, phase="general")}) == 9 * 6 + 10 * 2
+    # The first stage stopped early: only the second one is left.
+    second = [*took(6.0, phase="general"), *took(1.0, phase="domain")]
+    assert left({**full, "curves": second}) == pytest.approx(9 * 1.5)
+
+
+def test_time_left_is_not_told_when_nobody_works_at_it_or_it_is_judged() -> None:
+    known = {"curves": took(2.0)}
+    assert left(known) == 18.0
+    late = timezone.now() - dt.timedelta(seconds=1)
+    for odd in ({"state": "queued"}, {"lease_until": late}, {"lease_until": None}, {"progress_done": 98}):
+        assert left(known, **odd) is None

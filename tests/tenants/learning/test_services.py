@@ -48,7 +48,7 @@ def test_a_draft_tells_what_it_learns_from_and_what_it_may_cost(party, dataset):
 def test_as_many_at_once_as_the_plan_allows_and_a_retry_counts(party, dataset):
     with tenant_scope(party.id):
         _, job = start(dataset)
-        with pytest.raises(QuotaExceeded, match="allows 1 fine-tunes at once, and 1 are") as refused:
+        with pytest.raises(QuotaExceeded, match="allows 1 fine-tune at once, which is") as refused:
             start(dataset)
         assert refused.value.extra == {"resource": "finetunes", "limit": 1}
         assert LearntModel.objects.count() == 1

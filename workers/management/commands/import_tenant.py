@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tenants.errors import ServiceError
 from tenants.pipeline.transfer.export_reading import open_export
 from tenants.pipeline.transfer.tenant_import import import_tenant
+from workers.management.export_keys import add_key_arguments, check_signer, private_keys
 
 
 class Command(BaseCommand):
@@ -21,10 +22,12 @@ class Command(BaseCommand):
         parser.add_argument("--slug", required=True, help="of the new tenant")
         parser.add_argument("--name", default="", help="by default the one in the export")
         parser.add_argument("--plan", default="starter")
+        add_key_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with open_export(options["path"]) as export:
+            with open_export(options["path"], private_keys(options["identity"])) as export:
+                check_signer(export, options["key"])
                 self.stderr.write(
                     f"Every digest is right: {export.slug}, {json.dumps(export.header['counts'])}"
                 )

@@ -62,6 +62,9 @@ volumes:
 {{- if .migration }}
         - {key: migration_database_url, path: migration_database_url}
 {{- end }}
+{{- if .root.Values.secret.masterKey }}
+        - {key: master_key, path: master_key}
+{{- end }}
 {{- if .root.Values.secret.email }}
         - {key: email_url, path: email_url}
 {{- end }}
@@ -100,6 +103,9 @@ env:
 {{- end }}
 {{- if .migration }}
   - {name: MIGRATION_DATABASE_URL_FILE, value: /run/secrets/migration_database_url}
+{{- end }}
+{{- if .root.Values.secret.masterKey }}
+  - {name: MASTER_KEY_FILE, value: /run/secrets/master_key}
 {{- end }}
 {{- if .root.Values.secret.email }}
   - {name: EMAIL_URL_FILE, value: /run/secrets/email_url}

@@ -1,15 +1,20 @@
 // The console's script. Pages work as plain forms and links; this adds what those cannot do.
 import htmx from "htmx.org";
+import { startAlerts } from "./alerts";
 import { startAudits } from "./audits";
 import { sendNow, startConfirmations } from "./dialogs";
 import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
+import { startGo } from "./go";
 import { startImports } from "./imports";
 import { startJobLog } from "./joblog";
 import { startJobs } from "./jobs";
+import { startKeyFields } from "./keys";
+import { startMatchedFrames } from "./matched";
 import { startMoments } from "./moments";
 import { startMenu } from "./navigation";
 import { startNotices } from "./notices";
+import { startPlots } from "./plots";
 import { startPreviews } from "./previews";
 import { startReview } from "./review";
 import { startSearch } from "./search";
@@ -20,21 +25,26 @@ startMoments();
 startMenu();
 startNotices();
 startConfirmations(document);
+sendNow();
 startCopyButtons();
 startJobLog();
 startJobs(document);
 startFilters();
+startGo();
 startPreviews();
 startReview();
+startKeyFields();
 startSearch();
 startSelection();
 startUploads();
 startImports();
 startAudits();
-sendNow();
+startAlerts();
 
 htmx.onLoad((element) => {
   const root = element as HTMLElement;
   startConfirmations(root);
   startJobs(root);
+  startMatchedFrames(root);
+  startPlots(root);
 });

@@ -38,12 +38,21 @@ function moved(panel: HTMLElement, job: Job): boolean {
   return true;
 }
 
+// A control that is held down would be taken away under the pointer.
+const AFTER_A_PRESS_MS = 300;
+
 function refresh(panel: HTMLElement): void {
   if (!panel.isConnected || !panel.dataset.panel) return;
+  if (find(":is(button, input, select, summary):active", panel)) {
+    window.setTimeout(() => refresh(panel), AFTER_A_PRESS_MS);
+    return;
+  }
+  // What the address asks of the page, it asks of its part.
+  const asked = panel.dataset.panel === window.location.pathname ? window.location.search : "";
   const open = all<HTMLDetailsElement>("details[open][id]", panel).map((details) => details.id);
   // The panel keeps its identity; only its content is fetched, so that it is watched once.
   void htmx
-    .ajax("get", panel.dataset.panel, { source: panel, target: panel, swap: "innerHTML" })
+    .ajax("get", panel.dataset.panel + asked, { source: panel, target: panel, swap: "innerHTML" })
     .then(() => reopen(panel, open));
 }
 

@@ -11,7 +11,7 @@ import { t } from "./words";
 const MAX_BYTES = 50 * 1024 * 1024;
 const FACETS = "[data-facets]";
 const ADDRESS = "#results [data-address]";
-const TILE = "#results .tile > a";
+const TILE = "#results .tile > a, #results .hit .named";
 // As in _narrow.scss.
 const NARROW = window.matchMedia("(max-width: 720px)");
 
@@ -28,18 +28,22 @@ class SearchForm {
   readonly text: HTMLInputElement;
   readonly image: HTMLInputElement;
   readonly asset: HTMLInputElement;
+  /** The id under which the picture is kept once it was searched by, so that it is not sent again. */
+  readonly file: HTMLInputElement;
   readonly audio: HTMLInputElement;
   readonly chip: HTMLElement;
   /** The search that is shown, as an address; "" for one that has none. */
   private address = find<HTMLElement>(ADDRESS)?.dataset.address ?? "";
   private here = place();
   private shown = 0;
+  private picture: File | undefined;
   private narrowing = false;
 
   constructor(readonly form: HTMLFormElement) {
     this.text = need("[name=text]", form);
     this.image = need("[name=image]", form);
     this.asset = need("[name=image_asset]", form);
+    this.file = need("[name=file]", form);
     this.audio = need("[name=audio]", form);
     this.chip = need("[data-chip]", form);
   }
@@ -48,8 +52,12 @@ class SearchForm {
     this.image.addEventListener("change", () => this.takePicture(this.image.files?.[0]));
     this.form.addEventListener("input", (event) => this.moved(event.target as Element));
     this.form.addEventListener("change", (event) => this.weighed(event.target as Element));
+    // It stands beside the results, and belongs to the form.
+    document.addEventListener("change", (event) => {
+      if ((event.target as Element).matches("[data-resort]")) this.submit();
+    });
     startKeeping(
-      () => this.image.files?.[0],
+      () => this.picture,
       (id) => this.kept(id),
     );
     need("[data-clear-picture]", this.form).addEventListener("click", () => this.clearPicture());
@@ -86,7 +94,8 @@ class SearchForm {
       setFiles(this.image, []);
       return notice(t("This picture is larger than 50 MiB."));
     }
-    this.asset.value = "";
+    this.asset.value = this.file.value = "";
+    this.picture = file;
     this.showPicture(URL.createObjectURL(file), file.name || t("pasted picture"));
     this.submit();
   }
@@ -103,7 +112,8 @@ class SearchForm {
 
   private clearPicture(): void {
     setFiles(this.image, []);
-    this.asset.value = "";
+    this.asset.value = this.file.value = "";
+    this.picture = undefined;
     this.chip.hidden = true;
     this.text.focus();
   }
@@ -127,6 +137,7 @@ class SearchForm {
   /** The picture is an asset now: the same search, with a link. */
   private kept(id: string): void {
     setFiles(this.image, []);
+    this.file.value = "";
     this.asset.value = id;
     this.submit();
   }
@@ -146,9 +157,19 @@ class SearchForm {
       this.text.value = [this.text.value.trim(), words].filter(Boolean).join(" ");
       this.text.focus();
     }
+    this.wasKept();
     this.foldFacets();
     this.keepFocus();
     this.remember();
+  }
+
+  /** It is not sent again; whoever sent it can make an asset of it. */
+  private wasKept(): void {
+    for (const offer of all<HTMLElement>("[data-keep]")) offer.hidden = !this.picture;
+    const kept = find<HTMLElement>(`${ADDRESS}[data-file]`)?.dataset.file;
+    if (!kept || !this.image.files?.length) return;
+    this.file.value = kept;
+    setFiles(this.image, []);
   }
 
   private beforeAnswer(): void {
@@ -170,7 +191,7 @@ class SearchForm {
     (next ?? this.text).focus();
   }
 
-  /** Every search can be linked to and comes back with the back button, but for one with a file. */
+  /** Every search can be linked to and comes back with the back button, but for one that is too long. */
   private remember(): void {
     const answer = find<HTMLElement>(ADDRESS);
     if (!answer || answer.dataset.seen !== undefined) return;
@@ -187,10 +208,21 @@ class SearchForm {
   }
 }
 
+/** A menu goes when something else is wanted. */
+function closeMenus(event: Event): void {
+  const escape = event instanceof KeyboardEvent;
+  if (escape && event.key !== "Escape") return;
+  for (const menu of all<HTMLDetailsElement>("details[data-menu][open]")) {
+    if (!escape && menu.contains(event.target as Node)) continue;
+    menu.open = false;
+    if (escape) need<HTMLElement>("summary", menu).focus();
+  }
+}
+
 /** Which result was opened tells which one fitted. Not waited for: the page goes on at once. */
 function recordOpened(event: MouseEvent): void {
-  const tile = (event.target as Element).closest<HTMLElement>("[data-search] .tile");
-  const link = (event.target as Element).closest(".tile > a");
+  const tile = (event.target as Element).closest<HTMLElement>("[data-search] :is(.tile, .hit)");
+  const link = (event.target as Element).closest(".tile > a, .hit .named");
   const search = tile?.closest<HTMLElement>("[data-search]")?.dataset.search;
   if (!tile || !link || !search || event.button > 1) return;
   const fields = new FormData();
@@ -207,6 +239,8 @@ export function startSearch(): void {
   new SearchForm(form).listen();
   startMomentPlayer();
   startShortcuts(form);
+  document.addEventListener("click", closeMenus);
+  document.addEventListener("keydown", closeMenus);
   document.addEventListener("click", recordOpened);
   document.addEventListener("auxclick", recordOpened);
 }

@@ -2,7 +2,7 @@
 import { all, find } from "./dom";
 import { nt } from "./words";
 
-const BOXES = "#bulk [name=asset]";
+const BOXES = "#bulk tbody [type=checkbox]";
 
 export function startSelection(): void {
   for (const form of all<HTMLFormElement>("form[data-sends-itself]")) {
@@ -14,6 +14,14 @@ export function startSelection(): void {
     const box = event.target as HTMLInputElement;
     if (box.matches("[data-tick-all]")) for (const one of boxes()) one.checked = box.checked;
     show(form);
+  });
+  // One form has several dialogs: Enter sends the one that it is pressed in, not the first.
+  form.addEventListener("keydown", (event) => {
+    const field = event.target as HTMLElement;
+    const button = event.key === "Enter" && field.matches("dialog input") && find<HTMLButtonElement>("[type=submit]", field.closest("dialog")!);
+    if (!button) return;
+    event.preventDefault();
+    button.click();
   });
   // More rows may have been loaded.
   document.body.addEventListener("htmx:afterSwap", () => show(form));

@@ -16,8 +16,15 @@ interface Problem {
   title?: string;
 }
 
-/** A refusal in the words of the server. */
-export class Refused extends Error {}
+/** A refusal in the words of the server; `passing` where the same file may be taken next time. */
+export class Refused extends Error {
+  constructor(
+    words: string,
+    readonly passing = false,
+  ) {
+    super(words);
+  }
+}
 
 /** Post the fields and the file; the parsed answer. Not everybody may send `inParts`. Throws Refused. */
 export async function deliver<T>(
@@ -42,8 +49,8 @@ function post(url: string, fields: FormData, row: Row): Promise<string> {
     request.onload = () =>
       request.status < 300
         ? resolve(request.responseText)
-        : reject(new Refused(explained(request.status, request.responseText)));
-    request.onerror = () => reject(new Refused(t("The connection broke. Add the file again.")));
+        : reject(new Refused(explained(request.status, request.responseText), passes(request.status)));
+    request.onerror = () => reject(new Refused(t("The connection broke."), true));
     request.open("POST", url);
     request.setRequestHeader("X-CSRFToken", csrfToken());
     request.setRequestHeader("Accept", "application/json");
@@ -81,7 +88,7 @@ async function start(
       if (!stopped) row.sent(total ? sent / total : 1);
     },
     onSuccess: () => resolve((upload.url ?? "").split("/").pop() ?? ""),
-    onError: (error) => reject(new Refused(inWords(error))),
+    onError: (error) => reject(refusal(error)),
   });
   row.pausable(() => {
     stopped = !stopped;
@@ -116,10 +123,15 @@ function goesTo(upload: PreviousUpload, places: string[]): boolean {
   return places.some((place) => upload.urlStorageKey.startsWith(`tus::${PREFIX}|${place}|`));
 }
 
-function inWords(error: Error): string {
+function refusal(error: Error): Refused {
   const answer = error instanceof DetailedError ? error.originalResponse : null;
-  if (!answer) return t("The connection broke. Add the file again to go on where it stopped.");
-  return explained(answer.getStatus(), answer.getBody());
+  if (!answer) return new Refused(t("The connection broke. Trying again goes on where it stopped."), true);
+  return new Refused(explained(answer.getStatus(), answer.getBody()), passes(answer.getStatus()));
+}
+
+/** Whether the answer was about the moment, not about the file: too many at once, no room, no service, over quota. */
+function passes(status: number): boolean {
+  return status >= 500 || [401, 403, 408, 429].includes(status);
 }
 
 function explained(status: number, body: string): string {

@@ -1,17 +1,17 @@
-// The keyboard on the page of search: "/" goes to the words, arrows go from result to result.
+// The keyboard on the page of search: one key goes to the words, arrows go from result to result, others label one.
 import { all, find } from "./dom";
+import { actionOf, controlOf } from "./keys";
 
-const TILES = "#found .tile > a";
-const TYPED_IN = "input, textarea, select, [contenteditable], dialog[open] *, audio, video";
+const TILES = "#found .tile > a, #found .hit .named";
 
 export function startShortcuts(form: HTMLFormElement): void {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const at = event.target as HTMLElement;
-    if (event.key === "/" && !at.matches(TYPED_IN)) {
+    if (actionOf(event, ["words"])) {
       event.preventDefault();
       find<HTMLInputElement>("[name=text]", form)?.focus();
-    } else if (move(event.key, at)) event.preventDefault();
+    } else if (move(event.key, at) || press(event, at)) event.preventDefault();
   });
 }
 
@@ -27,6 +27,18 @@ function move(key: string, from: HTMLElement): boolean {
   if (key === "ArrowDown") return focus(tiles[at + columns(tiles)] ?? tiles[tiles.length - 1]);
   if (key === "ArrowUp") return focus(tiles[at - columns(tiles)] ?? find<HTMLElement>("#search-form [name=text]"));
   return false;
+}
+
+/** What is said of the result that has the focus, which keeps it; its caption takes it. */
+function press(event: KeyboardEvent, from: HTMLElement): boolean {
+  if (!from.matches(TILES)) return false;
+  const action = actionOf(event, ["relevant", "irrelevant", "caption"]);
+  if (!action) return false;
+  const tile = from.closest(".tile") ?? from;
+  const control = controlOf(action, tile);
+  control?.click();
+  if (action === "caption") find<HTMLElement>("details[open] textarea", tile)?.focus();
+  return Boolean(control);
 }
 
 /** How many results stand in the first row. */

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from standalone.doctor import configuration, database, indexes, processing, storage, surroundings, valkey
+from standalone.doctor.alerts import ALERTS, Alert
 from standalone.doctor.findings import FAIL, OK, Check, Finding, Options, as_dicts, examine
 
 CHECKS: tuple[Check, ...] = (
@@ -33,10 +34,15 @@ class Command(BaseCommand):
         parser.add_argument(
             "--deep", action="store_true", help="every file and counter, not a sample: may take hours"
         )
-        parser.add_argument("--only", help="comma-separated names of checks, and what they need")
+        wanted = parser.add_mutually_exclusive_group()
+        wanted.add_argument("--only", help="comma-separated names of checks, and what they need")
+        wanted.add_argument(
+            "--alert", help="what an alert of Prometheus means, and the checks that look for its cause"
+        )
 
     def handle(self, *args: object, **options: Any) -> None:
-        checks = chosen(options["only"])
+        alert = _alert(options["alert"])
+        checks = chosen(",".join(alert.checks) if alert else options["only"])
         # What goes wrong is in the findings.
         logging.disable(logging.CRITICAL)
         try:
@@ -46,6 +52,8 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(as_dicts(found), indent=1))
         else:
+            if alert:
+                self.stdout.write(f"{alert.meaning}\nWhat to do: docs/runbooks.md, {options['alert']}\n")
             self._show(found)
         if any(finding.verdict == FAIL for finding in found.values()):
             sys.exit(1)
@@ -60,6 +68,12 @@ class Command(BaseCommand):
         verdicts = [finding.verdict for finding in found.values()]
         counts = ", ".join(f"{verdicts.count(v)} {v}" for v in sorted(set(verdicts)))
         self.stdout.write(f"\n{counts}")
+
+
+def _alert(name: str | None) -> Alert | None:
+    if name is not None and name not in ALERTS:
+        raise CommandError(f"No such alert: {name}. There are: {', '.join(ALERTS)}.")
+    return ALERTS[name] if name else None
 
 
 def chosen(only: str | None) -> list[Check]:

@@ -68,5 +68,5 @@ function summarise(view: EditorView, summary: HTMLElement): void {
   summary.dataset.level = errors ? "error" : warnings ? "warning" : "fine";
   summary.textContent = first
     ? `${counted.join(", ")}. ${t("Line {line}: {message}", first)}`
-    : t("Nothing to object.");
+    : t("No problems found.");
 }

@@ -50,7 +50,7 @@ function follow(canvas: HTMLCanvasElement, answer: Answer, say: (words: string) 
   let [x, y] = [0, 0];
   const name = (at: number) => answer.names[answer.assets[at] ?? ""]?.name ?? "";
   const tell = () =>
-    say(t("{one} and {other}: {likeness}", { one: name(y), other: name(x), likeness: told(answer.matrix[y]?.[x] ?? null) }));
+    say(t("{one} and {other}: {likeness}", { one: name(y), other: name(x), likeness: told(answer.matrix[y]?.[x] ?? NaN) }));
   canvas.onpointermove = (event) => {
     x = Math.min(size - 1, Math.floor((event.offsetX / canvas.clientWidth) * size));
     y = Math.min(size - 1, Math.floor((event.offsetY / canvas.clientHeight) * size));

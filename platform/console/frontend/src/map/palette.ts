@@ -37,13 +37,23 @@ export function inkColour(): Colour {
   return dark.matches ? [240, 244, 250] : [15, 20, 30];
 }
 
+/** What lies between a point and its ring. */
+export function groundColour(): Colour {
+  return dark.matches ? [26, 32, 40] : [255, 255, 255];
+}
+
+/** Around words on the plot, so that they are read over points of any colour. */
+export function haloColour(): string {
+  return dark.matches ? "rgb(15 20 30 / 0.85)" : "rgb(255 255 255 / 0.85)";
+}
+
 export function onColoursChange(act: () => void): void {
   dark.addEventListener("change", act);
 }
 
 /** As a pixel of an ImageData read as 32-bit numbers (little endian on every machine that runs browsers). */
-export function pixel([red, green, blue]: Colour): number {
-  return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+export function pixel([red, green, blue]: Colour, alpha = 255): number {
+  return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
 export function css([red, green, blue]: Colour): string {

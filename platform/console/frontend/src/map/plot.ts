@@ -1,5 +1,5 @@
 // The plot: points written straight into the pixels of a canvas. See ADR 26 for why, and what that was measured against.
-import { inkColour, pixel } from "./palette";
+import { css, groundColour, haloColour, inkColour, pixel } from "./palette";
 
 /** What is drawn of a point, by its place: its colour, or 0 for nothing. */
 export interface Scene {
@@ -9,7 +9,20 @@ export interface Scene {
   marked: Uint8Array;
 }
 
+/** Words on the plot, in the order of their weight: those that would lie on earlier ones wait until it is zoomed. */
+export interface Label {
+  x: number;
+  y: number;
+  text: string;
+  /** Pixels above the place; 0 is around it. */
+  above: number;
+  strong: boolean;
+}
+
+/** Of up to so many points, the radius of each in the whole map. */
+const CROWDS: [number, number][] = [[2_000, 3], [20_000, 1.8], [300_000, 1.1]];
 const PADDING = 0.06;
+const LONGEST_LABEL = 34;
 const MAX_ZOOM = 400;
 
 export class Plot {
@@ -22,6 +35,9 @@ export class Plot {
   private image: ImageData | null = null;
   private waiting = 0;
   private scene: Scene | null = null;
+  private labels: Label[] = [];
+  /** What a key or a finger points at, with a ring; -1 for nothing. */
+  pointed = -1;
 
   constructor(private canvas: HTMLCanvasElement, private box: HTMLElement, private drawn: () => void) {
     const context = canvas.getContext("2d");
@@ -37,17 +53,35 @@ export class Plot {
     else this.redraw();
   }
 
+  label(labels: Label[]): void {
+    this.labels = labels;
+    this.redraw();
+  }
+
   /** Show all points. */
   reset(): void {
     const scene = this.scene;
     if (!scene) return;
-    const [x0, x1] = extent(scene.x);
-    const [y0, y1] = extent(scene.y);
+    this.fit(extent(scene.x), extent(scene.y));
+    this.whole = this.scale;
+  }
+
+  /** Show these points, all but the outermost twentieth to each side. */
+  showPlaces(places: number[]): void {
+    const scene = this.scene;
+    if (!scene || !places.length) return;
+    const inner = (values: Float32Array): [number, number] => {
+      const sorted = places.map((place) => values[place] ?? 0).sort((a, b) => a - b);
+      return [sorted[Math.floor(sorted.length * 0.05)] ?? 0, sorted[Math.ceil(sorted.length * 0.95) - 1] ?? 0];
+    };
+    this.fit(inner(scene.x), inner(scene.y), this.whole * MAX_ZOOM * 0.25);
+  }
+
+  private fit([x0, x1]: [number, number], [y0, y1]: [number, number], most = Infinity): void {
     const width = this.box.clientWidth || 1;
     const height = this.box.clientHeight || 1;
     const room = 1 - 2 * PADDING;
-    this.scale = Math.min((width * room) / (x1 - x0 || 1), (height * room) / (y1 - y0 || 1));
-    this.whole = this.scale;
+    this.scale = Math.min((width * room) / (x1 - x0 || 1), (height * room) / (y1 - y0 || 1), most);
     this.left = width / 2 - ((x0 + x1) / 2) * this.scale;
     this.top = height / 2 + ((y0 + y1) / 2) * this.scale;
     this.redraw();
@@ -91,6 +125,21 @@ export class Plot {
     return best;
   }
 
+  /** The shown points in the plot, from its middle outwards: what the keyboard steps through. */
+  around(most: number): number[] {
+    const scene = this.scene;
+    if (!scene) return [];
+    const width = this.box.clientWidth;
+    const height = this.box.clientHeight;
+    const found: [number, number][] = [];
+    for (let place = 0; place < scene.x.length; place++) {
+      if (!scene.colour[place]) continue;
+      const [px, py] = this.pixelOf(place);
+      if (px >= 0 && py >= 0 && px <= width && py <= height) found.push([(px - width / 2) ** 2 + (py - height / 2) ** 2, place]);
+    }
+    return found.sort((a, b) => a[0] - b[0]).slice(0, most).map(([, place]) => place);
+  }
+
   /** The shown points within a polygon of the plot's pixels. */
   within(polygon: [number, number][]): number[] {
     const scene = this.scene;
@@ -132,7 +181,7 @@ export class Plot {
     pixels.fill(0);
     const ratio = width / (this.box.clientWidth || width);
     const grown = Math.log2(Math.max(1, this.scale / this.whole));
-    const crowd = scene.x.length > 20_000 ? 1.1 : scene.x.length > 2_000 ? 1.8 : 3;
+    const crowd = CROWDS.find(([most]) => scene.x.length <= most)?.[1] ?? 0.4;
     const disc = spans((crowd + grown * 0.5) * ratio);
     const ring = spans((crowd + grown * 0.5 + 2) * ratio);
     const ink = pixel(inkColour());
@@ -141,17 +190,70 @@ export class Plot {
       const py = Math.round((this.top - (scene.y[place] ?? 0) * this.scale) * ratio);
       stamp(pixels, width, height, px, py, shape, colour);
     };
-    for (let place = 0; place < scene.x.length; place++) {
-      const colour = scene.colour[place] ?? 0;
-      if (colour) draw(place, disc, colour);
-    }
+    this.points(scene, pixels, disc, ratio);
     for (let place = 0; place < scene.x.length; place++) {
       if (!scene.marked[place] || !scene.colour[place]) continue;
       draw(place, ring, ink);
       draw(place, disc, scene.colour[place] ?? 0);
     }
+    if (this.pointed >= 0) {
+      draw(this.pointed, spans((crowd + grown * 0.5 + 5) * ratio), ink);
+      draw(this.pointed, spans((crowd + grown * 0.5 + 3) * ratio), pixel(groundColour()));
+      draw(this.pointed, disc, scene.colour[this.pointed] || ink);
+    }
     this.context.putImageData(this.image, 0, 0);
+    this.write(ratio);
     this.drawn();
+  }
+
+  /** All points, those well inside without a look at the edges: of a million each test counts. */
+  private points(scene: Scene, pixels: Uint32Array, disc: number[], ratio: number): void {
+    const { width, height } = this.canvas;
+    const { x, y, colour } = scene;
+    const rows = (disc.length - 1) / 2;
+    const edge = Math.max(rows, ...disc);
+    const offsets = disc.flatMap((half, row) => Array.from({ length: 2 * half + 1 }, (_, at) => (row - rows) * width + at - half));
+    const [scale, left, top] = [this.scale * ratio, this.left * ratio, this.top * ratio];
+    for (let place = 0; place < x.length; place++) {
+      const ink = colour[place] as number;
+      if (!ink) continue;
+      const px = Math.round((x[place] as number) * scale + left);
+      const py = Math.round(top - (y[place] as number) * scale);
+      if (px < edge || py < edge || px >= width - edge || py >= height - edge) {
+        stamp(pixels, width, height, px, py, disc, ink);
+        continue;
+      }
+      const at = py * width + px;
+      for (let one = 0; one < offsets.length; one++) pixels[at + (offsets[one] as number)] = ink;
+    }
+  }
+
+  /** The labels that have room, the weightiest first. */
+  private write(ratio: number): void {
+    const context = this.context;
+    const { width, height } = this.canvas;
+    const taken: [number, number, number, number][] = [];
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineJoin = "round";
+    context.lineWidth = 4 * ratio;
+    context.strokeStyle = haloColour();
+    context.fillStyle = css(inkColour());
+    for (const label of this.labels) {
+      const px = (label.x * this.scale + this.left) * ratio;
+      const py = (this.top - label.y * this.scale - label.above) * ratio;
+      if (!(px >= 0 && py >= 0 && px <= width && py <= height)) continue;
+      const text = label.text.length > LONGEST_LABEL ? `${label.text.slice(0, LONGEST_LABEL - 1)}…` : label.text;
+      context.font = `${label.strong ? 700 : 600} ${(label.strong ? 13 : 12) * ratio}px system-ui, sans-serif`;
+      const half = context.measureText(text).width / 2 + 3 * ratio;
+      // Within the plot, whole.
+      const at = Math.min(Math.max(px, half), width - half);
+      const box: [number, number, number, number] = [at - half, py - 9 * ratio, at + half, py + 9 * ratio];
+      if (taken.some(([x0, y0, x1, y1]) => box[0] < x1 && box[2] > x0 && box[1] < y1 && box[3] > y0)) continue;
+      taken.push(box);
+      context.strokeText(text, at, py);
+      context.fillText(text, at, py);
+    }
   }
 }
 

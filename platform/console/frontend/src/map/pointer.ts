@@ -6,6 +6,11 @@ import type { Plot } from "./plot";
 export interface Acts {
   hover(place: number, px: number, py: number): void;
   open(place: number): void;
+  /** What a finger or a key points at, in place of a pointer. */
+  tell(place: number): void;
+  step(by: number): void;
+  openTold(): boolean;
+  leave(): void;
   choose(places: number[], add: boolean): void;
 }
 
@@ -18,12 +23,13 @@ export class Pointer {
   private path: Point[] = [];
   private held = new Map<number, Point>();
   private travelled = 0;
+  private looking: Point | null = null;
 
   constructor(private plot: Plot, private box: HTMLElement, private over: HTMLCanvasElement, private acts: Acts) {
     box.addEventListener("pointerdown", (event) => this.down(event));
     box.addEventListener("pointermove", (event) => this.moved(event));
     for (const name of ["pointerup", "pointercancel"] as const) box.addEventListener(name, (event) => this.up(event));
-    box.addEventListener("pointerleave", () => acts.hover(-1, 0, 0));
+    box.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && acts.hover(-1, 0, 0));
     box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     box.addEventListener("keydown", (event) => this.key(event));
   }
@@ -39,7 +45,7 @@ export class Pointer {
   }
 
   private down(event: PointerEvent): void {
-    if (event.button > 0) return;
+    if (event.button > 0 || (event.target as Element).closest("a")) return;
     this.box.setPointerCapture(event.pointerId);
     this.held.set(event.pointerId, this.at(event));
     this.travelled = 0;
@@ -50,7 +56,7 @@ export class Pointer {
     const here = this.at(event);
     const before = this.held.get(event.pointerId);
     if (!before) {
-      if (this.tool === "move") this.acts.hover(this.plot.nearest(...here), ...here);
+      if (this.tool === "move" && event.pointerType === "mouse") this.look(here);
       return;
     }
     this.travelled += Math.hypot(here[0] - before[0], here[1] - before[1]);
@@ -58,6 +64,18 @@ export class Pointer {
     else if (this.held.size === 2) this.pinch(event.pointerId, before, here);
     else this.plot.move(here[0] - before[0], here[1] - before[1]);
     this.held.set(event.pointerId, here);
+  }
+
+  /** Once a frame at most: the nearest of a million points takes some milliseconds. */
+  private look(here: Point): void {
+    const waiting = this.looking !== null;
+    this.looking = here;
+    if (waiting) return;
+    requestAnimationFrame(() => {
+      const there = this.looking ?? here;
+      this.looking = null;
+      this.acts.hover(this.plot.nearest(...there), ...there);
+    });
   }
 
   /** Two fingers: what they come apart by is the zoom. */
@@ -74,7 +92,9 @@ export class Pointer {
     if (this.tool !== "move") this.finish(event.shiftKey);
     else if (this.travelled < CLICK && event.type === "pointerup") {
       const place = this.plot.nearest(...here);
-      if (place >= 0) this.acts.open(place);
+      // A finger does not hover: its first touch tells, and the card leads on.
+      if (event.pointerType !== "mouse") this.acts.tell(place);
+      else if (place >= 0) this.acts.open(place);
     }
   }
 
@@ -92,6 +112,10 @@ export class Pointer {
     else if (event.key === "+" || event.key === "=") this.plot.zoom(1.3);
     else if (event.key === "-") this.plot.zoom(1 / 1.3);
     else if (event.key === "0") this.plot.reset();
+    else if (event.key === "]") this.acts.step(1);
+    else if (event.key === "[") this.acts.step(-1);
+    else if (event.key === "Enter" && event.target === this.box && this.acts.openTold()) return;
+    else if (event.key === "Escape") this.acts.leave();
     else return;
     event.preventDefault();
   }

@@ -32,7 +32,7 @@ export class Table {
     const asked = ++this.asked;
     const places = model.shownPlaces();
     const page = places.slice(this.first, this.first + PAGE);
-    const ids = page.map((place) => model.answer.ids[place] ?? "");
+    const ids = page.map((place) => model.idOf(place)).filter(Boolean);
     const names = await namesOf(this.root.dataset.names ?? "", ids).catch(() => new Map());
     if (asked !== this.asked) return;
     need("[data-rows]", this.root).replaceChildren(...page.map((place) => this.row(model, place, names)));
@@ -50,7 +50,7 @@ export class Table {
   }
 
   private row(model: Model, place: number, names: Map<string, { name: string; url: string } | null>): HTMLTableRowElement {
-    const id = model.answer.ids[place] ?? "";
+    const id = model.idOf(place);
     const named = names.get(id);
     const row = document.createElement("tr");
     const box = document.createElement("input");

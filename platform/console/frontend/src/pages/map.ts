@@ -1,24 +1,25 @@
 // The embedding map: fetches the points and lets the parts around the plot know of each other.
 import { find, need } from "../dom";
-import { namesOf, read, thumb } from "../map/assets";
+import { namesOf, read, remember, thumb } from "../map/assets";
+import { Card } from "../map/card";
 import { showLegend } from "../map/legend";
 import { showMatrix } from "../map/matrix";
 import { type Answer, Model } from "../map/model";
 import { onColoursChange } from "../map/palette";
+import { receive } from "../map/packed";
 import { Plot } from "../map/plot";
 import { Pointer, startTools } from "../map/pointer";
 import { Selection } from "../map/selection";
 import { Table } from "../map/table";
+import { type Found, labelsOf, showFound, showOutliers, showTopics } from "../map/topics";
 import { nt, t } from "../words";
-
-const HOVER_MS = 80;
 
 class Page {
   private model: Model | null = null;
   private plot: Plot;
   private selection: Selection;
   private table: Table;
-  private hovered = -1;
+  private card: Card;
   private colour: HTMLSelectElement;
 
   constructor(private root: HTMLElement) {
@@ -28,10 +29,16 @@ class Page {
     canvas.className = "map-canvas";
     need("[data-canvas]", root).replaceWith(canvas);
     this.plot = new Plot(canvas, box, () => this.drawn());
+    this.card = new Card(root, this.plot, () => this.model);
+    const card = this.card;
     const open = (place: number) => void this.open(place);
     const pointer = new Pointer(this.plot, box, need("[data-drawn]", root), {
-      hover: (place, px, py) => this.hover(place, px, py),
+      hover: (place, px, py) => card.hover(place, px, py),
       open,
+      tell: (place) => card.tell(place),
+      step: (by) => card.step(by),
+      openTold: () => card.open(),
+      leave: () => card.hide(),
       choose: (places, add) => this.selection.set(places, add),
     });
     this.selection = new Selection(root, () => this.model, {
@@ -52,8 +59,13 @@ class Page {
     need("[data-reset]", this.root).addEventListener("click", () => this.plot.reset());
     find<HTMLInputElement>("[data-between]", this.root)?.addEventListener("input", (event) => {
       this.model?.between(Number((event.target as HTMLInputElement).value) / 100);
-      this.plot.redraw();
+      this.model?.placeTopics();
+      this.label();
     });
+    for (const name of ["labels", "mark-outliers"]) {
+      find(`[data-${name}]`, this.root)?.addEventListener("change", () => this.redraw());
+    }
+    find("[data-choose-outliers]", this.root)?.addEventListener("click", () => this.selection.set(this.model?.outliers() ?? []));
     find<HTMLFormElement>("[data-find]", this.root)?.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.find(need<HTMLInputElement>("#map-find", this.root).value.trim());
@@ -65,21 +77,68 @@ class Page {
     this.say(t("Placing the points…"));
     const key = this.colour.value.startsWith("field:") ? `&key=${encodeURIComponent(this.colour.value.slice(6))}` : "";
     try {
-      const answer = await read<Answer>(await fetch(`${this.root.dataset.points}${key}`, { headers: { "HX-Request": "true" } }));
+      const asked = await fetch(`${this.root.dataset.points}${key}&packed=1`, { headers: { "HX-Request": "true" } });
+      const { answer, ids } = await receive(asked);
       const names = JSON.parse(need("#map-datasets").textContent ?? "{}");
       const chosen = this.selection.ids();
-      this.model = new Model(answer, names);
+      const model = new Model(answer, names);
+      this.model = model;
       this.model.between(Number(find<HTMLInputElement>("[data-between]", this.root)?.value ?? 0) / 100);
-      this.selection.set(chosen.flatMap((id) => this.model?.places.get(id) ?? []));
+      this.offer(answer);
       this.colourAgain();
       this.about(answer);
+      // Drawn already: the ids are for what is done with points.
+      model.identify(await ids);
+      this.selection.set(chosen.flatMap((id) => model.placeOf(id) ?? []));
+      this.root.dataset.ready = "yes";
+      void this.nameTopics(answer);
     } catch (error) {
       this.say(error instanceof Error ? error.message : t("Try again."));
     }
   }
 
+  /** Colours by what this map has. */
+  private offer(answer: Answer): void {
+    for (const option of this.colour.options) {
+      if (option.value === "topic" || option.value === "outlier") option.hidden = option.disabled = !answer.columns[option.value];
+    }
+    if (this.colour.selectedOptions[0]?.disabled) this.colour.value = "modality";
+  }
+
+  private async nameTopics(answer: Answer): Promise<void> {
+    const model = this.model;
+    if (!model) return;
+    const acts = {
+      choose: (places: number[]) => this.selection.set(places),
+      tell: (place: number) => {
+        this.plot.showPlaces([place]);
+        this.card.tell(place);
+      },
+      redraw: () => this.redraw(),
+    };
+    showTopics(this.root, model, this.plot, acts);
+    void showOutliers(this.root, model, acts);
+    if (!model.hasTopics) return;
+    const url = this.root.dataset.topics ?? "";
+    const told = await read<{ stamp: string; topics: { topic: number; words: string[]; guessed: boolean }[] }>(
+      await fetch(url, { headers: { "HX-Request": "true" } }),
+    ).catch(() => ({ stamp: "", topics: [] }));
+    if (model !== this.model) return;
+    // Assets came in between: these are the names of other topics.
+    model.nameTopics(told.stamp === answer.stamp ? told.topics : []);
+    showTopics(this.root, model, this.plot, acts);
+    if (this.colour.value === "topic") this.colourAgain();
+    else this.redraw();
+  }
+
+  private label(): void {
+    if (!this.model) return;
+    const wanted = find<HTMLInputElement>("[data-labels]", this.root)?.checked ?? true;
+    this.plot.label(labelsOf(this.model, wanted));
+  }
+
   private about(answer: Answer): void {
-    const count = answer.ids.length;
+    const count = answer.count;
     this.say(count ? "" : t("There is nothing to show: no asset that fits has vectors yet."));
     const parts = [nt("{count} point", "{count} points", count)];
     if (answer.total > count)
@@ -117,8 +176,10 @@ class Page {
 
   private redraw(filtered = false): void {
     if (!this.model) return;
+    this.model.markOutliers = find<HTMLInputElement>("[data-mark-outliers]", this.root)?.checked ?? false;
     this.model.refresh();
-    this.plot.redraw();
+    if (filtered) this.model.placeTopics();
+    this.label();
     if (filtered) this.table.restart();
     else void this.table.show();
   }
@@ -130,48 +191,29 @@ class Page {
   private async find(words: string): Promise<void> {
     if (!this.model) return;
     this.model.found = new Set();
+    let best: Found[] = [];
     if (words) {
       try {
         const url = `${this.root.dataset.matches}?q=${encodeURIComponent(words)}`;
-        const { ids } = await read<{ ids: string[] }>(await fetch(url, { headers: { "HX-Request": "true" } }));
-        this.model.found = new Set(ids.flatMap((id) => this.model?.places.get(id) ?? []));
+        const found = await read<{ ids: string[]; best: Found[] }>(await fetch(url, { headers: { "HX-Request": "true" } }));
+        best = found.best;
+        best.forEach((one) => remember(one.id, one));
+        this.model.found = new Set(found.ids.flatMap((id) => this.model?.placeOf(id) ?? []));
         need("[data-about]", this.root).textContent = nt("{count} of the points is ringed.", "{count} of the points are ringed.", this.model.found.size);
       } catch (error) {
         need("[data-about]", this.root).textContent = error instanceof Error ? error.message : t("Try again.");
       }
-    }
+    } else this.about(this.model.answer);
+    showFound(this.root, this.model, best, {
+      choose: (places) => this.selection.set(places),
+      tell: (place) => this.card.tell(place),
+      redraw: () => this.redraw(),
+    });
     this.redraw();
   }
 
-  private hover(place: number, px: number, py: number): void {
-    const card = need<HTMLElement>("[data-hover]", this.root);
-    if (place < 0) {
-      this.hovered = -1;
-      card.hidden = true;
-      return;
-    }
-    // Moved by script: the policy refuses style attributes, not what a script sets.
-    card.style.transform = `translate(${Math.min(px + 14, (card.parentElement?.clientWidth ?? 0) - 180)}px, ${py + 14}px)`;
-    if (place === this.hovered) return;
-    this.hovered = place;
-    card.hidden = true;
-    setTimeout(() => void this.name(place, card), HOVER_MS);
-  }
-
-  private async name(place: number, card: HTMLElement): Promise<void> {
-    const id = this.model?.answer.ids[place];
-    if (place !== this.hovered || !id) return;
-    const named = (await namesOf(this.root.dataset.names ?? "", [id]).catch(() => new Map())).get(id);
-    if (place !== this.hovered || !named) return;
-    const picture = need<HTMLImageElement>("img", card);
-    picture.hidden = !named.picture;
-    if (named.picture) picture.src = named.picture;
-    need("span", card).textContent = named.name;
-    card.hidden = false;
-  }
-
   private async open(place: number): Promise<void> {
-    const id = this.model?.answer.ids[place];
+    const id = this.model?.idOf(place);
     const named = id && (await namesOf(this.root.dataset.names ?? "", [id])).get(id);
     if (named) window.location.assign(named.url);
   }

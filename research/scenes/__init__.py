@@ -1,0 +1,1 @@
+"""The library of designs that scenes take from, built from open packages. Not in the wheel."""
