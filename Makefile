@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test test-fast test-hosts test-alerts image image-patroni test-matrix coverage demo bench load fuzz isolation isolation-mutations isolation-timing chaos backup restore lint lint-tools openapi sbom licences lock clean install install-dev prepare-test
+.PHONY: run test test-all test-live test-browser test-slow test-speed test-docs test-room test-fast test-hosts test-alerts image image-patroni test-matrix coverage demo bench load fuzz isolation isolation-mutations isolation-timing chaos backup restore lint lint-tools update sbom licences lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
