@@ -10,6 +10,7 @@ import atexit
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from standalone import schema_cache

@@ -77,7 +77,7 @@ class Server:
 
 
 @contextmanager
-def serving(**environment: str) -> Iterator[Server]:
+def serving(application: str = "config.asgi:application", **environment: str) -> Iterator[Server]:
     port = free_port()
     where = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--ws"]
     command = [

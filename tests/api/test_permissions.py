@@ -572,22 +572,6 @@ def build_import(party: Party) -> dict[str, str]:
     return {"import_id": str(draft.id)}
 
 
-def build_sign_on(party: Party) -> dict[str, str]:
-    """A connection and a proved domain; others are deleted, as there are only so many."""
-    with tenant_scope(party.id):
-        for old in connections.list_connections():
-            connections.delete_connection(connection_id=old.id, actor="key:x")
-        for domain in domains.list_domains():
-            domains.remove_domain(domain_id=domain.id, actor="key:x")
-        changes = connections.read_values(
-            party.id, "oidc", {k: v for k, v in CONNECTION.items() if k != "protocol"}
-        )
-        made = connections.create_connection(protocol="oidc", changes=changes, actor="key:x")
-        row = domains.add_domain(domain=f"{uuid.uuid4().hex}.example", actor="key:x")
-        SignOnDomain.objects.filter(pk=row.pk).update(proved_at=timezone.now())
-    return {"connection_id": str(made.id), "domain_id": str(row.id)}
-
-
 def build_policy(party: Party) -> dict[str, str]:
     """A policy whose second version is in shadow after its first; few may be tried on the history at a time."""
     with tenant_scope(party.id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -47,7 +47,22 @@ def as_line(context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n"
 
 
-# One for each operation, as a tenant may have so many open invitations and no more.
+class World:
+    """A tenant of an operation, as it may have so many open invitations and no more, and what its routes can name."""
+
+    def __init__(self, party: Party) -> None:
+        self.party = party
+        self.made: dict[str, str] = {}
+
+    def named(self, names: Iterable[str]) -> dict[str, str]:
+        self.made |= build_world(self.party, [name for name in names if name not in self.made])
+        return {name: self.made[name] for name in names}
+
+    def is_used_up(self, names: dict[str, str], method: str, status: int) -> bool:
+        """Whether a call has named what is gone or has come to its end, so that the next one needs another."""
+        return names.items() <= self.made.items() and (method == "DELETE" or status in (404, 409, 410))
+
+
 @pytest.fixture
 def world(make_party: Callable[..., Party]) -> World:
     return World(make_party())
@@ -75,12 +90,6 @@ def unfit_for(case: Any) -> list[Any]:
     return unfit
 
 
-@pytest.fixture
-def there(tenant: Party) -> dict[tuple[str, ...], dict[str, str]]:
-    """What calls name of the tenant's, by the names of their parameters."""
-    return {}
-
-
 @pytest.mark.slow
 @schema.parametrize()
 @settings(
@@ -89,13 +98,10 @@ def there(tenant: Party) -> dict[tuple[str, ...], dict[str, str]]:
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-def test_answers_conform(case: Any, tenant: Party, there: dict[tuple[str, ...], dict[str, str]]) -> None:
+def test_answers_conform(case: Any, world: World) -> None:
     if case.path_parameters and sum(map(len, map(str, case.path_parameters.values()))) % 2:
         # Every other call names something that is there.
-        names = tuple(sorted(case.path_parameters))
-        if names not in there:
-            there[names] = build_world(tenant, names)
-        case.path_parameters = {name: there[names][name] for name in names}
+        case.path_parameters = world.named(case.path_parameters)
     answer = case.call_and_validate(
         headers={"Authorization": f"Bearer {world.party.token}"},
         excluded_checks=unfit_for(case),
@@ -103,5 +109,3 @@ def test_answers_conform(case: Any, tenant: Party, there: dict[tuple[str, ...], 
     if world.is_used_up(case.path_parameters or {}, case.method, answer.status_code):
         world.made.clear()
     assert answer.status_code < 500
-    if case.method != "GET" and answer.status_code < 400:
-        there.clear()  # It may have used up what was there.

@@ -22,7 +22,7 @@ from config.edge import Edge
 from config.proxies import TrustedProxies
 from config.threads import Caller, Full, LifoThreadPool, ThreadShares
 from tenants import long_requests
-from tests.waiting import pause, pause_async, until
+from tests.waiting import PATIENCE_S, pause, pause_async, until
 
 
 def name() -> str:

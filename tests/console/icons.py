@@ -7,20 +7,23 @@ import re
 import textwrap
 from pathlib import Path
 
-CONSOLE = Path(__file__).resolve().parents[2] / "platform" / "console"
+PLATFORM = Path(__file__).resolve().parents[2] / "platform"
+CONSOLE = PLATFORM / "console"
 LISTED = CONSOLE / "frontend" / "src" / "icons.json"
 
 
 def named() -> set[str]:
     """By templates, by the navigation, and by what the first page worries about."""
+    from backoffice.navigation import navigation
     from console.context_processors import NAVIGATION
 
-    templates = "".join(path.read_text() for path in (CONSOLE / "templates").rglob("*.html"))
+    folders = (CONSOLE / "templates", PLATFORM / "backoffice" / "templates")
+    templates = "".join(path.read_text() for folder in folders for path in folder.rglob("*.html"))
     overview = (CONSOLE / "home.py").read_text()
     return {
         *re.findall(r'{% icon "([a-z0-9-]+)"', templates),
         *re.findall(r'AttentionItem\(.*"([a-z0-9-]+)"(?:, broken=.*)?\)$', overview, re.MULTILINE),
-        *(symbol for _, entries in NAVIGATION for _, _, symbol, _ in entries),
+        *(symbol for _, entries in (*NAVIGATION, *navigation()) for _, _, symbol, _ in entries),
     }
 
 

@@ -23,13 +23,7 @@ from standalone import catalogue, messages
 from tests.conftest import Party
 from tests.console.bare_texts import bare_texts
 
-# Without the frame of unfold, whose icons are words of a font.
-TEMPLATES = sorted(
-    page
-    for folder in messages.PAGES
-    for page in (folder / "templates").rglob("*.html")
-    if "unfold" not in page.parts
-)
+TEMPLATES = sorted(page for folder in messages.PAGES for page in (folder / "templates").rglob("*.html"))
 ZH = "zh-CN,zh;q=0.9,en;q=0.5"
 PLACEHOLDER = re.compile(r"%\((\w+)\)[sd]|%[sd]")
 SCRIPT_PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -340,4 +334,10 @@ def test_every_verb_of_the_log_has_words() -> None:
         for path in (messages.ROOT / folder).rglob("*.py"):
             verbs |= set(re.findall(r'verb="([a-z_]+\.[a-z_]+)"', path.read_text()))
     verbs |= {access_log.SIGNED_IN, access_log.SIGNED_OUT, access_log.SIGN_IN_FAILED, access_log.REFUSED}
-    assert {verb for verb in verbs if not verb.startswith(("flag.", "operator."))} - set(VERBS) == set()
+    assert verbs - set(VERBS) == set()
+
+
+def test_a_file_that_cannot_be_decoded_is_refused_in_the_language_of_the_page() -> None:
+    with translation.override("zh-hans"):
+        error = problems.of_media(MediaError("damaged", "the picture is damaged: its end is missing"))
+    assert error.detail == "图片已损坏：末尾缺失"

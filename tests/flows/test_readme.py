@@ -17,6 +17,7 @@ import pytest
 
 from standalone.tour import QUERIES
 from tests.flows.client import Client
+from tests.ranks import first
 from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

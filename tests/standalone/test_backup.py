@@ -25,8 +25,8 @@ from standalone.backup import manifest
 from standalone.config import PRIVILEGED, ROOT
 from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
 from tenants.datasets.storage import KINDS
-from tests.flows.client import Client
-from tests.waiting import pause, until
+from tests.flows.client import Client, signed_in
+from tests.waiting import PATIENCE_S, pause, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 QUERY = {"text": "fresh fruit", "top_k": 20}

@@ -20,6 +20,7 @@ from standalone.backup.database import snapshot
 from tenants.accounts import api_admission, keys, metering, rate_counter, services
 from tenants.accounts.models import (
     CustomRole,
+    DataKey,
     Membership,
     OperatorRequest,
     Session,

@@ -22,8 +22,9 @@ from django.utils.translation import gettext as _
 
 from console import labels
 from console.generations.labels import generator_message_of, reason_of
+from console.kept_sentences import translated_sentence
 from tenants.datasets.metadata import tags_of
-from tenants.jobs.kinds import KINDS
+from tenants.jobs.kinds import name_of
 from tenants.retrieval.query import Highlight
 
 register = template.Library()
@@ -46,7 +47,6 @@ _TABLES = {
     "plan-request": labels.PLAN_REQUESTS,
     "role": labels.ROLES,
     "role-meaning": labels.ROLE_MEANINGS,
-    "scope-meaning": labels.SCOPE_MEANINGS,
     "scope": labels.SCOPES,
     "scope-meaning": labels.SCOPE_MEANINGS,
     "state": labels.STATES,
