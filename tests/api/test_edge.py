@@ -217,12 +217,12 @@ def test_alerts_are_told_as_they_come_and_are_read(
         {"newest": newest, "unread": 1},
         {"newest": newest, "unread": 0},
     ]
-    assert requests.get(f"{server.api}/alerts/events", timeout=5).status_code == 401
+    assert requests.get(f"{server.api}/alerts/events", timeout=PATIENCE_S).status_code == 401
     with tenant_scope(party.id):
         keys.revoke_key(key_id=keys.list_keys()[0][0].id)
         standing.mark_read(Who(), read=False)
     # The next reading finds that they may not watch.
-    listener.thread.join(10)
+    listener.thread.join(PATIENCE_S)
     assert not listener.thread.is_alive()
 
 

@@ -196,13 +196,13 @@ def test_who_asks_for_much_waits_behind_themselves() -> None:
     greedy, modest = Caller("10.0.0.1", "a"), Caller("10.0.0.2", "b")
 
     def work(name: str) -> None:
-        gate.wait(20)
+        gate.wait(PATIENCE_S)
         order.append(name)
 
     futures = [pool.submit_for(greedy, partial(work, "greedy")) for _ in range(20)]
     futures += [pool.submit_for(modest, partial(work, "modest")) for _ in range(2)]
     gate.set()
-    wait(futures, timeout=10)
+    wait(futures, timeout=PATIENCE_S)
     # Two were at work already; of those who wait the other one is first, though eighteen came before.
     assert set(order[2:4]) <= {"greedy", "modest"}
     assert [place for place, name in enumerate(order) if name == "modest"][-1] <= 5
@@ -221,7 +221,7 @@ def test_while_the_process_computes_one_caller_has_its_share_of_threads() -> Non
 
     def work(name: str) -> None:
         begun.append(name)
-        gate.wait(20)
+        gate.wait(PATIENCE_S)
 
     futures = [pool.submit_for(greedy, partial(work, "greedy")) for _ in range(9)]
     futures += [pool.submit_for(modest, partial(work, "modest"))]
@@ -238,7 +238,7 @@ def test_while_the_process_computes_one_caller_has_its_share_of_threads() -> Non
     futures += [pool.submit_for(greedy, partial(work, "greedy"))]
     until(lambda: len(begun) == 8)
     gate.set()
-    assert not wait(futures, timeout=10).not_done
+    assert not wait(futures, timeout=PATIENCE_S).not_done
     assert Counter(begun) == {"greedy": 10, "modest": 1, "nobody": 3}
     until(lambda: (pool._waiting, pool._running) == ({}, Counter()))
 
@@ -251,15 +251,15 @@ def test_what_keeps_its_thread_without_computing_takes_nobodys_share(monkeypatch
 
     def waits() -> bool:
         with kind.taken() as there:
-            return there and gate.wait(20)
+            return there and gate.wait(PATIENCE_S)
 
     futures = [pool.submit_for(one, waits) for _ in range(4)]
     futures += [pool.submit_for(one, partial(gate.wait, 20), long=True)]
     # All five have a thread, and a short one beside them.
-    assert pool.submit_for(one, name).result(5).startswith("t_")
+    assert pool.submit_for(one, name).result(PATIENCE_S).startswith("t_")
     running(pool, 0)
     gate.set()
-    assert [future.result(5) for future in futures] == [True] * 5
+    assert [future.result(PATIENCE_S) for future in futures] == [True] * 5
     until(lambda: (pool._waiting, pool._running) == ({}, Counter()))
 
 
@@ -303,7 +303,7 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     # What has to be done is never refused.
     futures.append(pool.submit(bool))
     gate.set()
-    done, waiting = wait(futures, timeout=10)
+    done, waiting = wait(futures, timeout=PATIENCE_S)
     assert (len(done), len(waiting)) == (8, 0)
 
 
@@ -314,7 +314,7 @@ def test_overload_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def app(environ: dict[str, Any], start: Callable[..., Any]) -> HttpResponse:
         begun.release()
-        gate.wait(20)
+        gate.wait(PATIENCE_S)
         start("204 No Content", [])
         return HttpResponse(status=204)
 

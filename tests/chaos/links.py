@@ -8,6 +8,8 @@ import struct
 import threading
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.waiting import PATIENCE_S
+
 #: SO_LINGER with no time: a close is a reset, as of a host that is gone.
 RESET = struct.pack("ii", 1, 0)
 
@@ -72,7 +74,7 @@ class Link:
 
     def _join(self, near: socket.socket) -> None:
         try:
-            far = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+            far = socket.create_connection(("127.0.0.1", self.target), timeout=PATIENCE_S)
         except OSError:
             near.close()
             return

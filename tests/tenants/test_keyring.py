@@ -26,6 +26,7 @@ from tenants.accounts.models import DataKey
 from tenants.accounts.vault import InvalidToken
 from tests.conftest import Party
 from tests.keys import another_master_key
+from tests.waiting import PATIENCE_S
 
 PURPOSE = b"test\0"
 
@@ -270,4 +271,4 @@ def test_an_address_of_a_kms_that_is_none(settings: Any, url: str) -> None:
 
 
 def test_the_kms_of_the_tests_answers(s3_endpoint: str) -> None:
-    assert requests.get(s3_endpoint, timeout=5).status_code < 500
+    assert requests.get(s3_endpoint, timeout=PATIENCE_S).status_code < 500

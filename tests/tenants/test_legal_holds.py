@@ -29,7 +29,7 @@ from tenants.pipeline.care.tenant_erasure import erase_tenant
 from tenants.pipeline.transfer import merging
 from tenants.scope import operator_scope, tenant_scope
 from tests.conftest import Party
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from workers.base import run_job
 
 ANN = {"actor": "ann"}
@@ -304,7 +304,7 @@ def test_a_hold_that_was_answered_finds_no_erasure_under_way(kept: Kept) -> None
         thread.start()
         until(lambda: _waits_for_lock(), 20, lambda: "it does not wait")
         assert done == []
-    thread.join(20)
+    thread.join(PATIENCE_S)
     with tenant_scope(kept.party.id):
         assert not Asset.objects.filter(pk=kept.asset.id).exists()
         assert len(done) == 1

@@ -39,7 +39,7 @@ from tests.hosts.rabbit import Cluster
 from tests.tenants import kafka_in_a_file
 from tests.tenants.test_webhook_guard import certificate
 from tests.valkey_servers import Server, started
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow
@@ -500,7 +500,7 @@ def test_certificates_are_checked_under_the_name_of_the_host(
         with pytest.raises(brokers.BrokerAway, match="certificate of the broker cannot be trusted"):
             consumer.open({})
         consumer.close()
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert b"".join(said) == b""
 
 
