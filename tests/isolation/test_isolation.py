@@ -77,6 +77,7 @@ def test_the_judge_sees_a_file_that_only_the_victim_has(victim: World, attacker:
     assert judge.made_of(b"another") == set()
 
 
+@pytest.mark.guard
 def test_every_operation_once(victim: World, attacker: World) -> None:
     """What `tests.isolation.mutating` asks again and again: short, and to the first leak."""
     victim.read()
