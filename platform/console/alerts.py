@@ -22,7 +22,7 @@ from console import problems
 from console.access import Request, came_from, needs, page
 from console.audits import labels
 from console.paging import Page, page_of, parse_id
-from console.presenters import AssetCard, actor_names, asset_card, is_hidden
+from console.presenters import AssetCard, actor_names, asset_card, is_veiled
 from console.search import kept
 from console.search.forms import MAX_ADDRESS, form_of
 from ml.media import MediaError
@@ -101,7 +101,7 @@ def show(request: Request) -> HttpResponse:
 
 def _lines(request: Request, found: Page) -> list[AlertLine]:
     rows: Sequence[StandingAlert] = found.items
-    quoted = [row for row in rows if row.modality and not is_hidden(row.asset)]
+    quoted = [row for row in rows if row.modality and not is_veiled(row.asset)]
     said = standing.passages_of(request.workspace.tenant.id, quoted)
     texts = {row.pk: text for row, text in zip(quoted, said, strict=True)}
     return [

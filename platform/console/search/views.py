@@ -15,7 +15,7 @@ from console import problems
 from console.access import Request, actor_of, came_from, needs, page
 from console.datasets.presenters import rows_of
 from console.paging import parse_id
-from console.presenters import AssetCard, asset_card, is_hidden
+from console.presenters import AssetCard, asset_card, is_veiled
 from console.search import kept, snippets
 from console.search.forms import (
     FOLD,
@@ -43,7 +43,7 @@ from tenants.datasets.metadata import MAX_KEY
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound, ServiceError
 from tenants.learning import result_labels
-from tenants.retrieval import Answer, Query, search
+from tenants.retrieval import Answer, Query, computed_fields, search
 from tenants.retrieval import query as retrieval_query
 from tenants.retrieval.models import Feedback
 
@@ -255,6 +255,8 @@ def _results_context(request: Request, form: QueryDict, refined: Refinements) ->
         "next": answer.next,
         "meta": meta,
         "search_id": answer.search_id,
+        "left_out": answer.left_out,
+        "named": any(hit.by for _asset, hit in answer.results),
         **_labels(request, answer, _labelled_words(form, query)),
         "why": answer.why if len(meta.get("weights", ())) > 1 else None,
         "groups": counted,
@@ -278,7 +280,7 @@ def _lines(cards: Sequence[AssetCard], datasets: list[Dataset], columns: Sequenc
     names = {one.id: one.name for one in datasets}
     rows = rows_of([card.asset for card in cards], columns)
     return [
-        Line(card, names.get(card.asset.dataset_id, ""), [] if is_hidden(card.asset) else row.cells)
+        Line(card, names.get(card.asset.dataset_id, ""), [] if is_veiled(card.asset) else row.cells)
         for card, row in zip(cards, rows, strict=True)
     ]
 
@@ -327,7 +329,7 @@ def _code(request: Request, query: Query, body: dict[str, Any] | None) -> snippe
 
 
 def _require_examples(chips: Sequence[Chip]) -> None:
-    if any(chip.asset is None for chip in chips if chip.name != "only"):
+    if any(chip.asset is None for chip in chips if chip.name in ("like", "unlike")):
         raise NotFound(_("An example no longer exists. Remove it and search again."))
 
 
