@@ -30,10 +30,14 @@ WORKERS = {
 }
 # Long work must not be felt by people who wait for an answer: it gets what the others leave, in bulk even less.
 NICE = {"worker-embed": 5, "worker-bulk": 10, "worker-generate": 10, "worker-train": 15}
-# Of the process that serves several queues: how many jobs of one it runs at a time, as shares of WORKER_THREADS; it has
-# RESERVED threads more. So four builds of indexes leave room for other work, and both for the sweeper and upkeep.
-# A live stream keeps its thread as long as somebody speaks: in worker-bulk, beside those that films and imports have.
-PLACES = {"worker-general": {"index": 1 / 2, "default": 3 / 4}, "worker-bulk": {"live": 1 / 2}}
+# Of a process that serves several queues: how many jobs of one it runs at a time, as shares of WORKER_THREADS; it has
+# RESERVED threads more. So four builds of indexes leave room for other work, and both for the sweeper and upkeep; and
+# an upload of films leaves room for imports and for what is embedded for another model. A live stream keeps its thread
+# as long as somebody speaks: it has threads beside those for films and imports.
+PLACES = {
+    "worker-general": {"index": 1 / 2, "default": 3 / 4},
+    "worker-bulk": {"media": 3 / 4, "import": 1 / 2, "live": 1 / 2},
+}
 RESERVED = 2
 # One training at a time fills a machine; its job only follows a process of its own. Webhooks wait for others' answers.
 # One generation fills a device, too.
@@ -96,17 +100,11 @@ def _places(config: StackConfig, name: str) -> dict[str, str]:
 
 def _worker(config: StackConfig, name: str) -> list[str]:
     most = _most(config, name)
-    threads = THREADS.get(name) or str(_all_threads(config, name, sum(most.values())))
+    threads = THREADS.get(name) or str(sum(most.values()) + RESERVED if most else _threads(config))
     # One worker a queue on one machine has nobody to gossip with: the start is faster without.
     alone = ["--without-gossip", "--without-mingle"]
     options = ["-P", "threads", "-c", threads, "-Q", WORKERS[name], "-n", node_name(name), *alone]
     return [*CELERY, "worker", *options]
-
-
-def _all_threads(config: StackConfig, name: str, bounded: int) -> int:
-    if name == "worker-general":
-        return bounded + RESERVED
-    return _threads(config) + bounded
 
 
 def node_name(name: str) -> str:

@@ -98,8 +98,8 @@ def started(tmp_path: Any, name: str, given: str | None = None) -> tuple[int, st
     [
         ("worker-general", None, 7, "index:2,default:3"),
         ("worker-general", "1", 4, "index:1,default:1"),
-        ("worker-bulk", None, 7, "media:3,import:2"),
-        ("worker-bulk", "1", 4, "media:1,import:1"),
+        ("worker-bulk", None, 9, "media:3,import:2,live:2"),
+        ("worker-bulk", "1", 5, "media:1,import:1,live:1"),
         ("worker-embed", None, 4, ""),
     ],
 )
