@@ -390,7 +390,8 @@ class NarrowByDataset(Operation):
     """Migration step after which a model's rows are seen only by who may see the dataset that they belong to.
 
     Which that is stands in one of its columns: the id of the dataset, of an asset, or of an audit. Rows without one are
-    seen by nobody whose datasets are narrowed. `queue` is the column that names a review queue.
+    seen by nobody whose datasets are narrowed. `queue` is the column that names a review queue, `search` one that holds
+    a search, whose datasets and assets have to be seen, all of them.
 
     Each policy takes its table's strongest lock for a moment: in migrations that are not atomic, so that never two
     tables are locked at once while the release before is at work. It may be run again.
@@ -401,10 +402,18 @@ class NarrowByDataset(Operation):
     POLICIES = ("dataset_narrowing", "queue_narrowing")
 
     def __init__(
-        self, model: str, *, dataset: str = "", asset: str = "", audit: str = "", queue: str = ""
+        self,
+        model: str,
+        *,
+        dataset: str = "",
+        asset: str = "",
+        audit: str = "",
+        queue: str = "",
+        search: str = "",
     ) -> None:
         self.model = model
         self.dataset, self.asset, self.audit, self.queue = dataset, asset, audit, queue
+        self.search = search
 
     def state_forwards(self, app_label: str, state: Any) -> None:
         """The model's Python state does not change."""
@@ -422,6 +431,8 @@ class NarrowByDataset(Operation):
     def _kept(self) -> str:
         if self.dataset:
             return _IN_DATASETS.format(column=self.dataset)
+        if self.search:
+            return f'public.search_is_seen("{self.search}")'
         return (
             f'public.asset_is_seen("{self.asset}")' if self.asset else f'public.audit_is_seen("{self.audit}")'
         )

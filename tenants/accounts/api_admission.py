@@ -21,13 +21,13 @@ ADMISSION = "crosslight.admission"
 class Rate:
     """The state of a rate limit: `limit` requests a window, `remaining` now, `reset_s` to the next window.
 
-    `of`: what the tenant's plan allows, or the key's own limit beside it.
+    `of`: what the tenant's plan allows, the key's own limit beside it, or that of a network that needs no key.
     """
 
     limit: int
     remaining: int
     reset_s: int
-    of: Literal["plan", "key"] = "plan"
+    of: Literal["plan", "key", "network"] = "plan"
 
     @property
     def exceeded(self) -> bool:
@@ -91,10 +91,31 @@ def count(record: keys.KeyRecord) -> Admission:
 
 def _count_key(prefix: str, limit: int, window: int) -> Rate:
     """Of a key with a limit of its own: one round trip a request, which others do not make. Raises Unavailable."""
-    name, pipe = f"key-rate:{prefix}:{window}", client().pipeline(transaction=False)
+    left = limit - _count(f"key-rate:{prefix}:{window}")
+    return Rate(limit, left, left_of_window(), of="key")
+
+
+def count_network(address: str, limit: int) -> Admission:
+    """Count one request that needs no key against the `limit` of the network that it comes from.
+
+    The count knows nothing but the network, and that as a digest: nobody learns from it what is stored here.
+    """
+    network = network_of(address) or "unknown"
+    digest = hashlib.sha256(network.encode(errors="surrogatepass")).hexdigest()
+    try:
+        left = limit - _count(f"network-rate:{digest}:{metering.this_moment().window}")
+    except Unavailable:
+        # As above: an outage of the counter is none of the service.
+        return Admission(None, None, 0, network)
+    return Admission(None, Rate(limit, left, left_of_window(), of="network"), 0, network)
+
+
+def _count(name: str) -> int:
+    """How many there were in this window, with this one. Raises Unavailable."""
+    pipe = client().pipeline(transaction=False)
     pipe.incr(name)
     pipe.expire(name, 2 * WINDOW_S)
-    return Rate(limit, limit - int(pipe.execute()[0]), left_of_window(), of="key")
+    return int(pipe.execute()[0])
 
 
 def left_of_window() -> int:

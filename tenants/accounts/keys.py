@@ -70,6 +70,8 @@ class KeyRecord:
     tenant_networks: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     key_rate: int | None = None
+    # From when on (seconds of the epoch) its tenant may only be read.
+    trial_ends_at: float | None = None
 
     def admits(self, address: str) -> bool:
         return admits(self.tenant_networks, address) and admits(self.networks, address)
@@ -382,6 +384,7 @@ def _from_database(prefix: str) -> KeyRecord | None:
         tenant_networks=networks_of(row.tenant),
         networks=tuple(row.networks or ()),
         key_rate=row.rate_per_minute,
+        trial_ends_at=row.tenant.trial_ends_at.timestamp() if row.tenant.trial_ends_at else None,
     )
 
 

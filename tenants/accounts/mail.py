@@ -60,14 +60,16 @@ def send(task: str, *arguments: str) -> None:
         log.warning("the broker did not take a letter", exc_info=True)
 
 
-def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datetime, link: str) -> None:
-    text = INVITATION.format(
-        inviter=single_line(inviter),
-        workspace=single_line(workspace),
-        until=f"{until:%Y-%m-%d %H:%M}",
-        link=link,
-    )
-    send_mail("You are invited to Crosslight", text, None, [email])
+def in_language(code: str) -> AbstractContextManager[None]:
+    """In which texts are put together while the block runs: English where the code is none of the pages' languages."""
+    return override(code if code in dict(settings.LANGUAGES) else "en")
+
+
+def remember_language(user: User, code: str) -> None:
+    """Have letters to the person written in this language of the pages from now on."""
+    if user.language != code and code in dict(settings.LANGUAGES):
+        user.language = code
+        user.save(update_fields=["language"])
 
 
 def admins_of(tenant_id: uuid.UUID) -> QuerySet[User]:
@@ -77,6 +79,46 @@ def admins_of(tenant_id: uuid.UUID) -> QuerySet[User]:
     return User.objects.filter(pk__in=people, is_active=True).order_by("email")
 
 
-def single_line(text: str) -> str:
+def send_to_each(users: Iterable[User], write: Callable[[], tuple[str, str]]) -> None:
+    """Subject and text as `write` puts them together in the language of each.
+
+    Over one connection, opened before the first: a try that fails has mailed nobody yet.
+    """
+    letters = []
+    for user in users:
+        with in_language(user.language):
+            subject, text = write()
+        letters.append((subject, text, None, [user.email]))
+    send_mass_mail(letters)
+
+
+def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datetime, link: str) -> None:
+    """Who is invited may have an account, and so a language. Without an inviter the administration invites."""
+    known = User.objects.filter(email=email).values_list("language", flat=True).first()
+    with in_language(known or ""):
+        text = _(
+            "%(inviter)s invites you to work with the workspace %(workspace)s in Crosslight.\n\nTo accept, open this "
+            "link until %(until)s (UTC):\n\n%(link)s\n\nIf you do not know them, do nothing: without the link nothing "
+            "happens."
+        ) % {
+            "inviter": single_line(inviter) or _("The administration"),
+            "workspace": single_line(workspace),
+            "until": f"{until:%Y-%m-%d %H:%M}",
+            "link": link,
+        }
+        send_mail(_("You are invited to Crosslight"), text, None, [email])
+
+
+def send_reset(*, user: User, hours: int, link: str) -> None:
+    with in_language(user.language):
+        text = _(
+            "A new password for this address at %(site)s was requested, hopefully by you.\n\nTo choose one, open this "
+            "link within %(hours)s hours. It works once and ends all your sessions:\n\n%(link)s\n\nIf it was not you, "
+            "do nothing: your password stays as it is."
+        ) % {"site": settings.BASE_URL, "hours": hours, "link": link}
+        send_mail(_("A new password for Crosslight"), text, None, [user.email])
+
+
+def single_line(text: str, most: int = 100) -> str:
     """What a person typed, as part of one line: it must not look like a paragraph of ours."""
     return " ".join(text.split())[:most]

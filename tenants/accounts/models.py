@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from ml.normalization import normalize
 from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct, OperatorRequest
+from tenants.accounts.self_service_models import Letter, PlanRequest, SignUp
 from tenants.accounts.sign_on_models import (
     IdentityProvider,
     SignOnConnection,
@@ -165,6 +166,10 @@ class Membership(models.Model):
     queues = ArrayField(models.CharField(max_length=100), null=True, blank=True)
     # An owner with a second factor may use the password although single sign-on is enforced.
     break_glass = models.BooleanField(default=False, db_default=False)
+    # The person does not want to be told any more how to begin here.
+    checklist_dismissed = models.BooleanField(default=False, db_default=False)
+    # The person's single keys in the console (`tenants.people.shortcuts`); None: those that everybody begins with.
+    shortcuts = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -450,6 +455,7 @@ __all__ = [
     "AllowedOrigin",
     "ApiKey",
     "CustomRole",
+    "DataKey",
     "FeatureFlag",
     "FlagTenant",
     "IdentityProvider",
@@ -472,6 +478,7 @@ __all__ = [
     "SignOnDomain",
     "SignOnIdentity",
     "SignOnRequest",
+    "SignUp",
     "Tenant",
     "TenantSecurity",
     "UsageDay",

@@ -1,4 +1,4 @@
-"""Names that people give themselves and their workspaces: what may stand in one."""
+"""Names that people give themselves and their workspaces: what may stand in one, beside `tenants.names`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import unicodedata
 
 from django.utils.translation import gettext as _
 
+from tenants import names
 from tenants.errors import Invalid
 
-# Joiners are part of words in Persian and Indian scripts, and of emoji.
-JOINERS = frozenset("\u200c\u200d")
-REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+# Joiners are part of words in Persian and Indian scripts, and of emoji; marks of direction, of names in Arabic, Hebrew
+# and Persian.
+PART_OF_WORDS = frozenset("\u200c\u200d\u200e\u200f\u061c")
+UNSEEN = frozenset({"Cf", "Cs", "Co"})
 # What makes an address of a page out of a name in a letter.
 ADDRESSES = ("://", "www.")
 
@@ -18,8 +20,9 @@ ADDRESSES = ("://", "www.")
 def check_name(text: str, pointer: str, most: int) -> str:
     """The name as it is kept. Raises Invalid for signs that are not seen or turn the direction of what is read, for an
     empty one or one that is too long."""
+    names.check_name(text, pointer)
     name = " ".join(unicodedata.normalize("NFC", text).split(" ")).strip()
-    if any(unicodedata.category(sign) in REFUSED and sign not in JOINERS for sign in name):
+    if any(unicodedata.category(sign) in UNSEEN and sign not in PART_OF_WORDS for sign in name):
         raise Invalid(
             _(
                 "Write it without line breaks, control characters and signs that turn the direction of the text."

@@ -51,6 +51,16 @@ def as_address(given: str) -> str | None:
     return str(getattr(found, "ipv4_mapped", None) or found)
 
 
+def network_of(address: str) -> str:
+    """What one household or server has: the /64 of an IPv6 address, and any other address as it is."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ip_network((ip_address(address), 64), strict=False))
+    except ValueError:
+        return address
+
+
 def are_inside(inner: Iterable[str], outer: Iterable[str]) -> bool:
     """Whether these networks reach no further than those: an empty list reaches everywhere."""
     bounds, asked = [ip_network(one) for one in outer], [ip_network(one) for one in inner]

@@ -27,6 +27,9 @@ GRANTABLE = tuple(scope for scope in SCOPES if scope != ADMIN)
 # What members who see chosen datasets and queues do in them, whatever more their role holds.
 NARROWABLE = frozenset({READ, SEARCH, MODERATE})
 
+# What a workspace whose trial has ended refuses, but for looking, deleting and stopping.
+ADDS = frozenset({WRITE, TRAIN, MODERATE, GENERATE})
+
 # Whose roles a role may give, change and take away. The others may not touch any.
 MANAGES: dict[str, frozenset[str]] = {
     "owner": frozenset(ROLES),

@@ -21,8 +21,10 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
+from tenants.accounts import installation_secrets, vault
+from tenants.accounts.installation_secrets import SecretSealed
 from tenants.accounts.models import Passkey, RecoveryCode, SecondFactor, User
-from tenants.accounts.vault import InvalidToken, vault
+from tenants.accounts.vault import InvalidToken
 from tenants.errors import Conflict, Invalid
 
 log = logging.getLogger(__name__)

@@ -73,6 +73,7 @@ def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
     if not SLUG.fullmatch(slug):
         raise Invalid(_("A slug has 1 to 50 small letters, digits and inner hyphens."), pointer="/slug")
     check_name(name)
+    chosen = ensure_plan(plan)
     try:
         with transaction.atomic():
             return Tenant.objects.create(

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import SESSION_KEY as USER_KEY
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.db.models import Q, QuerySet
@@ -52,107 +48,14 @@ class SessionStore(DatabaseStore):
         return row
 
 
-def began(row: Session) -> dt.datetime:
-    """When its person signed in; of a row of the release before, at the latest when it was last written."""
-    return row.signed_in_at or row.expire_date - dt.timedelta(seconds=settings.SESSION_COOKIE_AGE)
-
-
 def handle_of(session_key: str) -> uuid.UUID:
     """The public name of a session, which does not tell its key."""
     return uuid.UUID(bytes=hashlib.sha256(session_key.encode()).digest()[:16])
 
 
-def note_client(session: Any, *, device: str, address: str, provider: str = "") -> None:
-    """Keep with a session, at sign-in, which browser it belongs to, and that it begins now, by a person who proved it.
-
-    `provider`: the path at which a session that a provider of identities began proves it again (`provider_of`).
-    """
-    session[_CLIENT] = {
-        "device": device[:300],
-        "address": address[:45],
-        "at": time.time(),
-        "provider": provider,
-    }
-    session.seen_at = session.signed_in_at = timezone.now()
-    mark_verified(session)
-
-
-# --- The person proves anew who they are -----------------------------------------------------------------
-
-
-def mark_verified(session: Any) -> None:
-    """The person has just proved who they are: by signing in, or again."""
-    session[_VERIFIED] = time.time()
-
-
-def is_verified(session: Any) -> bool:
-    """Whether that was within the last `REAUTHENTICATION_MINUTES`."""
-    return time.time() - session.get(_VERIFIED, 0.0) < settings.REAUTHENTICATION_MINUTES * 60
-
-
-def provider_of(session: Any) -> str:
-    """Where this session proves again who it is: a path of ours that leads to its provider of identities and, after
-    `mark_verified`, back to `console:verify-go-on`. "" for one that was begun by a password or a passkey here."""
-    return str(session.get(_CLIENT, {}).get("provider", ""))
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """A request that waits for the proof: its address, the form that it sent (None: it sent none), and its page."""
-
-    path: str
-    fields: list[tuple[str, str]] | None
-    page: str
-
-
-def interrupt(session: Any, request: Interrupted) -> None:
-    """Keep a request, in place of one before, to go on with it after the proof. A large form has to be sent anew."""
-    if sum(len(name) + len(value) for name, value in request.fields or ()) > MOST_KEPT:
-        request = Interrupted(request.page, None, request.page)
-    session[_INTERRUPTED] = {**request.__dict__, "at": time.time()}
-
-
-def interrupted(session: Any) -> Interrupted | None:
-    """The request that waits, if there is one and it has not waited too long."""
-    kept = session.get(_INTERRUPTED)
-    if kept is None or time.time() - kept["at"] > WAITS_S:
-        return None
-    fields = kept["fields"]
-    pairs = None if fields is None else [(str(name), str(value)) for name, value in fields]
-    return Interrupted(kept["path"], pairs, kept["page"])
-
-
-def forget_interrupted(session: Any) -> None:
-    session.pop(_INTERRUPTED, None)
-
-
-def form_fields(form: Any) -> list[tuple[str, str]]:
-    """What a form sent (a QueryDict), without its token."""
-    rows: Iterable[tuple[str, list[Any]]] = form.lists()
-    return [(name, str(v)) for name, values in rows if name != "csrfmiddlewaretoken" for v in values]
-
-
-def over(session: Any, limits: SessionLimits) -> str:
-    """Why a session, or its row, is over: IDLE, AGE, or "" for one that is not. One that is not kept yet is new.
-
-    Its last use is known to the minute, so an idle one may end up to SEEN_EVERY early, and never late.
-    """
-    if session.seen_at is None:
-        return ""
-    now, since = timezone.now(), began(session) if isinstance(session, Session) else session.signed_in_at
-    if now - since >= limits.longest:
-        return AGE
-    return IDLE if now - session.seen_at >= limits.idle else ""
-
-
-def bind(session: Any, connection_id: uuid.UUID) -> None:
-    """Keep with a session, at sign-in, by which single sign-on it was opened."""
-    session[_CONNECTION] = str(connection_id)
-
-
-def connection_of(session: Any) -> uuid.UUID | None:
-    """The single sign-on by which a session was opened; None for one that was opened by the person's password."""
-    return uuid.UUID(session[_CONNECTION]) if _CONNECTION in session else None
+def note_client(session: Any, *, device: str, address: str) -> None:
+    """Keep with a session, at sign-in, which browser it belongs to."""
+    session[_CLIENT] = {"device": device[:300], "address": address[:45]}
 
 
 def bind(session: Any, connection_id: uuid.UUID) -> None:

@@ -54,6 +54,27 @@ class NewInvitation(Invitation, kw_only=True):
     link: Annotated[str | None, Doc("Shown once; null where it was mailed, and in a replayed answer.")]
 
 
+class OfferedPlan(Shape, kw_only=True):
+    slug: str
+    name: str
+    limits: Annotated[
+        Mapping[str, float], Doc("The ceilings of its resources; what is not named is not limited.")
+    ]
+
+
+class PlanRequest(Shape, kw_only=True):
+    id: str
+    state: Annotated[str, Choices(("open", "granted", "declined", "withdrawn"))]
+    plan: Annotated[str | None, Doc("The slug of the plan that is asked for.")]
+    resource: Annotated[str | None, Doc("Of what there should be more.")]
+    amount: Annotated[float | None, Doc("How much of it in all.")]
+    note: str
+    asked_by: Annotated[str | None, Doc("The e-mail address of the member; null once they are gone.")]
+    answer: Annotated[str | None, Doc("The operator's words.")]
+    created_at: dt.datetime
+    answered_at: Annotated[dt.datetime | None, Doc("When it was granted, declined or withdrawn.")]
+
+
 class SessionLimits(Shape, kw_only=True):
     idle_minutes: int
     max_minutes: int

@@ -35,7 +35,7 @@ def mail_disabled(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
         row = Webhook.objects.filter(pk=webhook_id, state=Webhook.State.DISABLED).first()
     if row is None or row.reason not in WHY:
         return
-    why, workspace = WHY[row.reason], mail.one_line(Tenant.objects.get(pk=tenant_id).name)
+    why, workspace = WHY[row.reason], mail.single_line(Tenant.objects.get(pk=tenant_id).name)
 
     def write() -> tuple[str, str]:
         text = _(

@@ -20,6 +20,7 @@ from tenants.accounts.models import (
     RecoveryCode,
     SecondFactor,
     SignOnIdentity,
+    SignUp,
     User,
 )
 from tenants.accounts.operators import label_of
@@ -71,7 +72,6 @@ def erase_everywhere(user: User) -> dict[str, int]:
     mine = Q(email=user.email) | Q(invited_by=user)
     counts = {
         "session": sessions.end_sessions(user=user),
-        "passkey": Passkey.objects.filter(user=user).delete()[0],
         "second_factor": SecondFactor.objects.filter(user=user).delete()[0],
         "passkey": Passkey.objects.filter(user=user).delete()[0],
         "sign_on_identity": SignOnIdentity.objects.filter(user=user).delete()[0],

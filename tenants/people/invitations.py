@@ -27,7 +27,6 @@ from tenants.accounts.roles import is_known
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
-from tenants.names import check_name
 from tenants.people import narrowing
 from tenants.people.members import check_role, role_now
 from tenants.scope import Narrowing, current_tenant_id, tenant_scope
@@ -86,7 +85,7 @@ def invite(*, actor: Actor, email: str, role: str, to: Narrowing | None = None) 
         lock_members()
         check_role(role)
         if not may_manage(role_now(actor), role):
-            raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
+            raise NotAllowed(_("Your role cannot make someone %(role)s.") % {"role": role})
         narrowing.check(to, role)
         if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
             raise Conflict(_("%(email)s belongs to this workspace already.") % {"email": email})
@@ -215,8 +214,8 @@ def find_by_digest(digest: bytes) -> Invitation:
 
 def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Invitation]:
     """Make the invited person an account and a member. Raises NotFound, Invalid, Conflict for a known address."""
-    check_name(name)
     invitation = find_by_digest(digest)
+    name = names.check_name(name, "/name", MAX_NAME)
     workspace = (invitation.tenant.name, invitation.tenant.slug)
     passwords.check(password, User(email=invitation.email, name=name), workspace)
     # Before anything is locked, and for known addresses too, which then take as long to answer.

@@ -163,7 +163,7 @@ def _count(letter_id: uuid.UUID) -> None:
 def _message(letter: Letter) -> EmailMessage:
     subject, text, _is_true = KINDS[letter.kind]
     given = {name: _shown(value) for name, value in letter.details.items()}
-    given |= {"workspace": mail.one_line(letter.tenant.name), "site": settings.BASE_URL}
+    given |= {"workspace": mail.single_line(letter.tenant.name), "site": settings.BASE_URL}
     host = urlsplit(settings.BASE_URL).hostname or "localhost"
     headers = {"Message-ID": f"<letter-{letter.id}@{host}>", "Auto-Submitted": "auto-generated"}
     with mail.in_language(letter.user.language):
@@ -181,7 +181,7 @@ def _shown(value: object) -> str:
     try:
         return f"{dt.datetime.fromisoformat(str(value)):%Y-%m-%d %H:%M}"
     except ValueError:
-        return mail.one_line(str(value), 1000)
+        return mail.single_line(str(value), 1000)
 
 
 # --- Trials that end -----------------------------------------------------------------------------------------

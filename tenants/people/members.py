@@ -30,7 +30,7 @@ SIGN_ON = "sign-on:"
 # How actors are called who are nobody's member: keys, operators, an identity provider.
 DIRECTORIES = ("scim:", SIGN_ON)
 PROGRAMS = ("key:", *DIRECTORIES, OPERATOR)
-LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody else an owner first.")
+LAST_OWNER = gettext_noop("A workspace needs at least one owner. Make someone else an owner first.")
 
 
 def list_members() -> QuerySet[Membership]:
@@ -136,6 +136,11 @@ def join_by_directory(*, user: User, role: str) -> Membership:
     if kept is not None:
         kept.delete()
     return member
+
+
+def dismiss_checklist(*, user_id: uuid.UUID) -> None:
+    """Show the person no first steps in the active tenant any more; nothing happens for who is no member."""
+    Membership.objects.filter(tenant=current_tenant_id(), user=user_id).update(checklist_dismissed=True)
 
 
 def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:

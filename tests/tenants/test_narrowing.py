@@ -38,6 +38,7 @@ NAMES = {"dataset_id", "asset_id", "audit_id", "audit", "item", "dataset_ids"}
 WHOLE = {
     "tombstone": "ids and positions alone, of which the shared index in memory needs every one",
     "facet_change": "ids and positions alone, of which the shared index in memory needs every one",
+    "legal_hold": "asked by everybody who erases, also about the whole tenant; its page is for admins",
     "embedding_map": "drawn of the whole tenant; its pages are refused",
     "moderation_record": "ids and digests; sealed as a whole; its pages are refused",
     "hash_entry": "its `item` is of a hash list, and no asset; its pages are refused",
@@ -78,6 +79,8 @@ def test_every_table_that_refers_to_a_dataset_or_asset_is_narrowed() -> None:
         for model in TENANT_MODELS
         if model is Dataset or NAMES & {field.column for field in model._meta.local_fields}
     }
+    # What these name stands in the search that they hold.
+    refers |= {"saved_search", "recent_search", "standing_query"}
     rows = _sql("SELECT tablename, permissive FROM pg_policies WHERE policyname = 'dataset_narrowing'")
     assert {kind for _, kind in rows} == {"RESTRICTIVE"}
     assert {table for table, _ in rows} == refers - set(WHOLE)

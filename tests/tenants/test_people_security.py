@@ -330,8 +330,6 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
         "passkey": 0,
         "sign_on_identity": 0,
         "recovery_code": 10,
-        "passkey": 0,
-        "sign_on_identity": 0,
         "invitation": 1,
         "sign_up": 0,
         "api_key": 1,

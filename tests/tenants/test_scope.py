@@ -104,11 +104,15 @@ def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> 
         "sign_on_domain",
         # From where it is opened, read before that.
         "tenant_security",
+        # How far the stream of each tenant's audit log has come: numbers of lines, for upkeep across tenants.
+        "stream_position",
     }
     # Keys of the installation and of tenants, sealed.
     known |= {"installation_secret"}
     # The operators': who acts where, and for whom a feature is on.
     known |= {"acting", "flag_tenant", "operator_request"}
+    # What tenants ask operators for, and letters that upkeep sends for all of them.
+    known |= {"plan_request", "letter"}
     assert named - scoped == known
 
 

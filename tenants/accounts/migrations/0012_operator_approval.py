@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             name='OperatorRequest',
             fields=[
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('access', models.CharField(choices=[('read', 'Look only'), ('full', 'Look and change')], max_length=4)),
+                ('access', models.CharField(choices=[('read', 'View only'), ('full', 'View and change')], max_length=4)),
                 ('reason', models.CharField(max_length=300)),
                 ('minutes', models.PositiveIntegerField()),
                 ('created_at', models.DateTimeField(auto_now_add=True)),

@@ -10,7 +10,8 @@ from tenants.scope import EnableTenancy, NarrowByDataset
 
 # Whether all that a search names is seen by who asks: only asked for somebody who is narrowed.
 SEEN = """
-    CREATE FUNCTION search_is_seen(asked jsonb) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1 AS $$
+    CREATE FUNCTION public.search_is_seen(asked jsonb) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1 AS $$
     BEGIN
         RETURN NOT EXISTS (
             SELECT 1 FROM jsonb_array_elements_text(COALESCE(asked -> 'datasets', '[]')) AS named (id)
@@ -20,7 +21,7 @@ SEEN = """
                 SELECT asked #>> ARRAY[part, 'asset'] AS id FROM unnest(ARRAY['image', 'audio', 'video']) AS part
                 UNION ALL SELECT jsonb_array_elements_text(COALESCE(asked #> '{like,assets}', '[]'))
                 UNION ALL SELECT jsonb_array_elements_text(COALESCE(asked #> '{unlike,assets}', '[]'))
-            ) AS named WHERE named.id IS NOT NULL AND NOT asset_is_seen(named.id::uuid)
+            ) AS named WHERE named.id IS NOT NULL AND NOT public.asset_is_seen(named.id::uuid)
         );
     END $$
 """
@@ -87,7 +88,7 @@ class Migration(migrations.Migration):
         EnableTenancy("SavedSearch"),
         EnableTenancy("RecentSearch"),
         migrations.RunSQL(FOLLOW, UNFOLLOW),
-        migrations.RunSQL(SEEN, "DROP FUNCTION IF EXISTS search_is_seen(jsonb)"),
+        migrations.RunSQL(SEEN, "DROP FUNCTION IF EXISTS public.search_is_seen(jsonb)"),
         NarrowByDataset("SavedSearch", search="query"),
         NarrowByDataset("RecentSearch", search="query"),
     ]
