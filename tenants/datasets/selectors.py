@@ -29,27 +29,27 @@ class NoSuchDataset(NotFound):
     """Of its own, as whoever calls the API may have given a name."""
 
     def __init__(self) -> None:
-        super().__init__(_("There is no such dataset."))
+        super().__init__(_("This dataset does not exist."))
 
 
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
     dataset = counted_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
     if dataset is None:
-        raise NotFound(_("This dataset does not exist."))
+        raise NoSuchDataset
     return dataset
 
 
 def require_dataset(dataset_id: uuid.UUID | None) -> None:
     """Raises NotFound; reads nothing more, unlike get_dataset."""
     if not Dataset.objects.filter(pk=dataset_id, deleted_at=None).exists():
-        raise NotFound(_("This dataset does not exist."))
+        raise NoSuchDataset
 
 
 def require_datasets(dataset_ids: Collection[uuid.UUID]) -> None:
     """Raises NotFound unless all of them are there."""
     wanted = set(dataset_ids)
     if wanted and Dataset.objects.filter(pk__in=wanted, deleted_at=None).count() < len(wanted):
-        raise NotFound(_("This dataset does not exist."))
+        raise NoSuchDataset
 
 
 def list_datasets() -> QuerySet[Dataset]:
@@ -155,6 +155,7 @@ def asset_shape(asset: Asset) -> shapes.Asset:
         blob.sha256, blob.bytes, blob.media_type, blob.width, blob.height,
         asset.filename, asset.caption, asset.more_captions, asset.excerpt, asset.metadata, blob.scan,
         asset.created_at, blob.details, blob.document, asset.error, asset.moderation, asset.labels,
+        asset.generation_id is not None, asset.prompt,
     )  # fmt: skip
 
 
@@ -164,6 +165,7 @@ def shape_of_columns(
     filename: str, caption: str, more_captions: list[str], excerpt: str, metadata: JsonObject,
     scan: JsonObject | None, created_at: dt.datetime, details: JsonObject | None,
     document: JsonObject | None, error: JsonObject | None, moderation: str, labels: list[str],
+    generated: bool, prompt: str,
 ) -> shapes.Asset:  # fmt: skip
     """An asset from its columns, as a search reads them without making objects of rows (tenants.retrieval)."""
     shape = shapes.Asset(
@@ -205,7 +207,7 @@ def asset_shape_for(asset: Asset, scopes: Collection[str]) -> shapes.Asset:
     shape = asset_shape(asset)
     if asset.moderation in Asset.HIDDEN and not {MODERATE, WRITE} & set(scopes):
         shape.filename, shape.caption, shape.captions, shape.excerpt = None, "", [], ""
-        shape.document = UNSET
+        shape.document, shape.prompt = UNSET, UNSET
     return shape
 
 

@@ -59,7 +59,7 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
         with tenant_scope(current_tenant_id()):
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
             if dataset is None:
-                raise NotFound(_("This dataset does not exist."))
+                raise NoSuchDataset
             given = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description")}
             fields = _checked(**given, metadata_schema=changes.get("metadata_schema", {}))
             schema = fields.pop("metadata_schema")
@@ -116,7 +116,7 @@ def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
     """Locked: a dataset that is being deleted takes nothing more. Raises NotFound."""
     dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NotFound(_("This dataset does not exist."))
+        raise NoSuchDataset
     return dataset
 
 

@@ -38,6 +38,11 @@ CALLS = [
     ("POST", "/erasures", {"external_ids": ["nobody"], "dataset": NAME, "dry_run": True}),
     ("POST", "/reviews/bulk/preview", {"filter": {"dataset": NAME}, "decision": "allow"}),
     ("GET", f"/reviews?dataset={NAME}", None),
+    ("POST", "/exports", {"dataset": NAME, "version": NAME}),
+    ("POST", "/legal-holds", {"reason": "a case", "dataset": NAME}),
+    ("GET", f"/datasets/{NAME}/versions", None),
+    ("POST", f"/datasets/{NAME}/versions", {"name": "new"}),
+    ("POST", "/streams", {"name": "new", "kind": "redis", "url": "redis://streams.example", "topic": "new", "dataset": NAME}),
 ]
 
 
@@ -47,7 +52,7 @@ CALLS = [
 def test_a_name_where_an_id_is_wanted(api: Api, named: str, method: str, path: str, body: Any) -> None:
     detail = refused(api.call(method, path, body), 404, "not-found")["detail"]
     assert detail == (
-        "There is no such dataset. It is given by its id, not by its name: "
+        "This dataset does not exist. It is given by its id, not by its name: "
         "GET /api/v1/datasets?name=… answers with the dataset of that name."
     )
 

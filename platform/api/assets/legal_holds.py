@@ -13,13 +13,12 @@ from api.components import page_of
 from api.fields import Body, Text
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
-from api.paths import read_id
+from api.paths import read_dataset_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets import holds, shapes
 from tenants.datasets.models import LegalHold
-from tenants.errors import NotFound
 from tenants.scope import tenant_scope
 
 
@@ -66,12 +65,10 @@ class LegalHolds(Resource):
 
     def _set(self, fields: dict[str, str | None]) -> Answer:
         dataset = fields.get("dataset")
-        if dataset is not None and read_id(dataset) is None:
-            raise NotFound("This dataset does not exist.")
         hold = holds.set_hold(
             reason=fields["reason"] or "",
             reference=fields["reference"] or "",
-            dataset_id=read_id(dataset) if dataset else None,
+            dataset_id=None if dataset is None else read_dataset_id(dataset),
             actor=self.actor,
         )
         return Answer.of(201, holds.hold_shape(hold))

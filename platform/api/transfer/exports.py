@@ -18,7 +18,7 @@ from api.fields import Body, Flag, Text
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
-from api.paths import read_id
+from api.paths import read_dataset_id, read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN
@@ -82,7 +82,7 @@ class Exports(Resource):
         export, job = exports.request_export(
             with_vectors=fields["vectors"],
             recipient=fields["recipient"],
-            dataset_id=None if dataset is None else read_id(dataset),
+            dataset_id=None if dataset is None else read_dataset_id(dataset),
             version_id=None if version is None else read_id(version) or NO_ID,
             actor=self.actor,
         )

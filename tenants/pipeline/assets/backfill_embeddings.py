@@ -33,7 +33,7 @@ from tenants.learning import promotions
 from tenants.pipeline.assets import on_ray
 from tenants.pipeline.assets.embedding import is_plain_text
 from tenants.pipeline.assets.reembed import Item, page_of, reembed, reembed_texts
-from tenants.pipeline.transfer.import_job import PLACES
+from tenants.pipeline.transfer.import_job import QUEUE
 from tenants.retrieval import index, model_routing, standing
 from tenants.retrieval.index import add_vectors, locked_clock, record_changes
 from tenants.retrieval.models import Vector

@@ -41,15 +41,13 @@ QUEUE = "import"
 # How long an import may keep its place while others wait for one.
 TURN_S = 20.0
 POSTPONE_S = 5.0
-
-
 # One attempt among others, two at the row that ends them, and one that passes over it.
 ATTEMPTS = 4
 
 
 @job(
     "import_assets",
-    queue="import",
+    queue=QUEUE,
     label=gettext_lazy("Import"),
     max_attempts=ATTEMPTS,
     on_end=imports.on_end,
