@@ -335,16 +335,22 @@ def client_of(provider: IdentityProvider) -> oidc.Client:
     )
 
 
+def purpose_of(tenant_id: uuid.UUID) -> bytes:
+    """What the secrets of a tenant's providers are sealed for."""
+    return f"{PURPOSE} of {tenant_id}".encode()
+
+
 def _sealed(secret: str, tenant_id: uuid.UUID) -> bytes:
     if len(secret) > 1000 or not secret.isprintable():
         raise Invalid(_("A secret has at most 1,000 visible characters."), pointer="/client_secret")
-    return vault.seal(secret.strip().encode(), f"{PURPOSE} of {tenant_id}")
+    return vault.seal(secret.strip().encode(), purpose=purpose_of(tenant_id), owner=tenant_id)
 
 
 def _unsealed(provider: IdentityProvider) -> str:
     if provider.sealed_secret is None:
         return ""
     try:
-        return vault.unseal(bytes(provider.sealed_secret), f"{PURPOSE} of {provider.tenant_id}").decode()
+        owner = provider.tenant_id
+        return vault.unseal(bytes(provider.sealed_secret), purpose=purpose_of(owner), owner=owner).decode()
     except vault.InvalidToken as error:
         raise Conflict(_("The client secret can no longer be read. Enter it again.")) from error

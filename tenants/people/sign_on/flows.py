@@ -139,14 +139,18 @@ def _renew_metadata(found: Connection) -> None:
         provider.save(update_fields=["metadata", "fetched_at"])
 
 
+def _bound(purpose: str, route: SignOnConnection) -> bytes:
+    return f"{purpose} of {route.tenant_id}".encode()
+
+
 def _seal(route: SignOnConnection, content: bytes, purpose: str = PURPOSE) -> bytes:
-    return vault.seal(content, f"{purpose} of {route.tenant_id}")
+    return vault.seal(content, purpose=_bound(purpose, route), owner=route.tenant_id)
 
 
 def _unseal(route: SignOnConnection, sealed: bytes | memoryview, purpose: str = PURPOSE) -> bytes:
     """Raises Refused for what was sealed under a key that is not here, or for another tenant."""
     try:
-        return vault.unseal(bytes(sealed), f"{purpose} of {route.tenant_id}")
+        return vault.unseal(bytes(sealed), purpose=_bound(purpose, route), owner=route.tenant_id)
     except vault.InvalidToken as error:
         raise Refused(_("This sign-in has expired. Start again on the sign-in page.")) from error
 

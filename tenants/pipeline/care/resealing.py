@@ -42,7 +42,7 @@ COLUMNS = (
     SealedColumn(Webhook, "sealed_previous", lambda row: signing.PURPOSE),
     SealedColumn(Import, "secret", lambda row: import_sources.PURPOSE),
     SealedColumn(StreamSource, "secret", lambda row: sources.PURPOSE),
-    SealedColumn(IdentityProvider, "sealed_secret", lambda row: connections.PURPOSE),
+    SealedColumn(IdentityProvider, "sealed_secret", lambda row: connections.purpose_of(row.tenant_id)),
     SealedColumn(SecondFactor, "sealed_secret", lambda row: second_factor.PURPOSE),
     SealedColumn(InstallationSecret, "content", lambda row: str(row.pk).encode()),
 )

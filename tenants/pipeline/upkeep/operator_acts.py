@@ -12,7 +12,6 @@ from django.db import transaction
 
 from tenants import observe
 from tenants.accounts import leases
-from tenants.accounts.models import Acting
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.errors import NotFound, ServiceError
 from tenants.events.models import TenantErasure
@@ -35,7 +34,7 @@ TASK = "workers.erase_tenant"
 def request_export(*, by: Operator, label: str, slug: str, with_vectors: bool) -> Job:
     """Queue an export of a tenant, also of a suspended one. Raises NotFound, NotAllowed, Conflict."""
     tenant = locked(slug)
-    approvals.require(tenant, by, Acting.Access.FULL)
+    approvals.check(tenant, by, approvals.FULL)
     with tenant_scope(tenant.id), observe.bound(observe.requester, label):
         _export, job = exports.request_export(with_vectors=with_vectors, actor=label)
     record_act(by=by, verb="tenant.exported", target=slug, details={"vectors": with_vectors})
@@ -46,7 +45,7 @@ def request_export(*, by: Operator, label: str, slug: str, with_vectors: bool) -
 def note_download(*, by: Operator, label: str, slug: str, export_id: uuid.UUID) -> None:
     """An export that an operator downloads is seen by the tenant. Raises NotFound, NotAllowed."""
     tenant = locked(slug)
-    approvals.require(tenant, by, Acting.Access.FULL)
+    approvals.check(tenant, by, approvals.FULL)
     record_act(by=by, verb="export.downloaded", target=slug, details={"export": str(export_id)})
     with tenant_scope(tenant.id):
         record(actor=label, verb="export.downloaded", target=str(export_id))
@@ -62,7 +61,7 @@ def request_erasure(*, by: Operator, label: str, slug: str, reason: str) -> Tena
     Raises NotFound, Invalid, NotAllowed.
     """
     reason, tenant = checked_reason(reason), locked(slug)
-    approvals.require(tenant, by, Acting.Access.FULL)
+    approvals.check(tenant, by, approvals.FULL)
     receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
     tenancies.close(tenant)
     record_act(by=by, verb="tenant.erased", target=slug, reason=reason, details={"receipt": str(receipt.id)})
