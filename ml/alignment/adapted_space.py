@@ -100,12 +100,18 @@ class AdaptedSpace:
         """The reverse of ``as_asset``."""
         return self.base.text_query(stored)
 
-    def familiarity(self, texts: Floats) -> Floats:
+    def few_words(self, texts: Floats) -> Floats:
+        """Texts of a word or two as queries, as the base has them."""
+        return self.base.few_words(texts)
+
+    def familiarity(self, texts: Floats, short: NDArray[np.bool_]) -> Floats:
         """How familiar texts that ask [n, dimension] are to the pairs, 0 to 1, as their vectors say: [n].
 
-        1 for all where no direction was learnt: then a vector does not say it.
+        ``short`` [n]: which of them ``few_words`` has moved. 1 for all where no direction was learnt: then a vector
+        does not say it.
         """
-        own, added = texts[:, self.base.hub_column], texts[:, -1]
+        own = texts[:, self.base.hub_column] / np.where(short, self.base.hub_of_few_words, 1.0)
+        added = texts[:, -1]
         if not (self.learnt and self.weight):
             return np.ones(len(texts), np.float32)
         # Both are the same number before the last division, the second one in proportion to the familiarity.

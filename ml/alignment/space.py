@@ -104,11 +104,16 @@ class JointSpace:
     def query_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts as what a person typed asks: in some spaces those of a word or two stand elsewhere."""
         listed = list(texts)
-        rows, placing = self.embed_texts(listed), self._placing
-        short = np.array([is_short(text) for text in listed], bool)
-        if isinstance(placing, StoresTexts) and short.any():
-            rows[short] = placing.few_words(rows[short])
-        return rows
+        return self.as_typed(self.embed_texts(listed), listed)
+
+    def as_typed(self, rows: Vectors, texts: Sequence[str]) -> Vectors:
+        """The same of texts whose vectors [n, dimension] are known."""
+        placing, short = self._placing, np.array([is_short(text) for text in texts], bool)
+        if not isinstance(placing, StoresTexts) or not short.any():
+            return rows
+        typed = np.array(rows, np.float32, copy=True)
+        typed[short] = placing.few_words(typed[short])
+        return typed
 
     def embed_images(self, images: Sequence[Pixels]) -> Vectors:
         """Pictures as assets: uint8 [h, w, 3] of any size."""
@@ -156,17 +161,20 @@ class JointSpace:
         placing = self._placing
         return placing.text_query(stored).astype(np.float32) if isinstance(placing, StoresTexts) else stored
 
-    def relevance_of(self, query: Vectors) -> Relevance | None:
-        """How likely what a query [dimension] finds is right: of a fine-tune by how familiar its words are to it."""
-        familiar = self.familiarity_of(query)
+    def relevance_of(self, query: Vectors, words: str) -> Relevance | None:
+        """How likely what a query [dimension] finds is right: of a fine-tune by how familiar its words are to it.
+
+        ``words``: what a person typed or said; empty where a picture asks.
+        """
+        familiar = self.familiarity_of(query, words)
         return self.relevance if self.relevance is None or familiar is None else self.relevance.at(familiar)
 
-    def familiarity_of(self, query: Vectors) -> float | None:
-        """How familiar a query [dimension] is to a fine-tune, 0 to 1; None where its relevance does not ask."""
+    def familiarity_of(self, query: Vectors, words: str) -> float | None:
+        """How familiar a query [dimension] of ``words`` is to a fine-tune, 0 to 1; None where nothing depends on it."""
         placing = self._placing
         if self.relevance is None or not self.relevance.foreign or not isinstance(placing, AdaptedSpace):
             return None
-        return float(placing.familiarity(query[None])[0])
+        return float(placing.familiarity(query[None], np.array([is_short(words)]))[0])
 
     @property
     def placing(self) -> Placing:

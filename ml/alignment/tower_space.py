@@ -311,8 +311,13 @@ class TowerSpace:
         if self.stored_hub is None:
             return texts
         rows = np.array(texts, np.float32, copy=True)
-        rows[:, self._hub] *= HUB_OF_FEW_WORDS
+        rows[:, self.hub_column] *= self.hub_of_few_words
         return unit(rows)
+
+    @property
+    def hub_of_few_words(self) -> float:
+        """How much more the hub counts in texts of a word or two that ask."""
+        return 1.0 if self.stored_hub is None else HUB_OF_FEW_WORDS
 
     def seen(self, features: Floats) -> Floats:
         """What the tower says of pictures [n, p], centred: of norm 1. Behind its p features others may follow."""

@@ -29,7 +29,7 @@ from ml.alignment.installed import folder_of
 from ml.alignment.projection import Placing, StoresTexts
 from ml.alignment.relevance import ASKED, Curve, Relevance, read_relevance, stated_curves
 from ml.alignment.scenes import scenes
-from ml.alignment.space import JointSpace
+from ml.alignment.space import JointSpace, is_short
 from ml.alignment.storage import MANIFEST
 from ml.alignment.vocabulary import written_phrases
 from ml.training.evaluate import image_features_of, shortened, text_features_of
@@ -122,19 +122,30 @@ class Placed:
 
 
 def _placed(
-    placing: Placing, asks: TextFeatures, told: TextFeatures, shows: ImageFeatures, seen: ImageFeatures
+    placing: Placing,
+    asks: TextFeatures,
+    short: Array,
+    told: TextFeatures,
+    shows: ImageFeatures,
+    seen: ImageFeatures,
 ) -> Placed:
-    stored = placing.text(told)
+    typed, stored = placing.text(asks), placing.text(told)
+    if isinstance(placing, StoresTexts):
+        typed[short], stored = placing.few_words(typed[short]), placing.as_asset(stored)
     return Placed(
-        placing.text(asks),
-        placing.as_asset(stored) if isinstance(placing, StoresTexts) else stored,
+        typed,
+        stored,
         placing.as_query(placing.image(shows)),
         placing.image(seen),
     )
 
 
 def matches_of(
-    base: Placing, tuned: Placing, general: TextFeatures, held_out: Sequence[Pair], trained: Sequence[Pair]
+    base: Placing,
+    tuned: Placing,
+    general: tuple[Sequence[str], TextFeatures],
+    held_out: Sequence[Pair],
+    trained: Sequence[Pair],
 ) -> dict[Kinds, Matches]:
     """What held-out captions, general texts and held-out pictures find among all pictures and captions, by what asks
     and what is found. Texts find general texts, too: two that are foreign have other scores than one that is not.
@@ -142,15 +153,17 @@ def matches_of(
     Nothing finds itself; captions that were trained on are found, and ask nothing.
     """
     everything = [*held_out, *trained]
-    captions = text_features_of(held_out)
-    asks = TextFeatures.concatenate([captions, general])
+    (texts, read), captions = general, text_features_of(held_out)
+    asks = TextFeatures.concatenate([captions, read])
+    typed = [*(caption for pair in held_out for caption in pair.captions), *texts]
+    short = np.array([is_short(text) for text in typed], bool)
     shows, seen = image_features_of(held_out), image_features_of(everything)
     known = text_features_of(everything)
-    told = TextFeatures.concatenate([known, general])
-    old, new = (_placed(one, asks, told, shows, seen) for one in (base, tuned))
-    of_texts, of_pictures = _familiarity(tuned, new.asks), np.ones(len(shows))
+    told = TextFeatures.concatenate([known, read])
+    old, new = (_placed(one, asks, short, told, shows, seen) for one in (base, tuned))
+    of_texts, of_pictures = _familiarity(tuned, new.asks, short), np.ones(len(shows))
     # Held-out captions, and pictures, stand first on both sides; behind all captions the general texts.
-    same = np.concatenate([np.arange(len(captions)), len(known) + np.arange(len(general))])
+    same = np.concatenate([np.arange(len(captions)), len(known) + np.arange(len(read))])
     shown = slice(0, len(known))
     return {
         ("text", "image"): _first(old.asks @ old.seen.T, new.asks @ new.seen.T, of_texts),
@@ -173,8 +186,8 @@ def _first(before: Array, after: Array, familiar: Array, same: Array | None = No
     return Matches(scores[found], old[found], np.repeat(familiar, depth).astype(np.float64)[found])
 
 
-def _familiarity(placing: Placing, texts: Array) -> Array:
-    return placing.familiarity(texts) if isinstance(placing, AdaptedSpace) else np.ones(len(texts))
+def _familiarity(placing: Placing, texts: Array, short: Array) -> Array:
+    return placing.familiarity(texts, short) if isinstance(placing, AdaptedSpace) else np.ones(len(texts))
 
 
 # --- The fit ---------------------------------------------------------------------------------------------
@@ -255,7 +268,8 @@ def carry_relevance(
     if max(counts.values()) < LEAST_HELD_OUT:
         return {"state": "none", "reason": "few", **report}
     found = [shortened(pair) for pair in itertools.islice(trained, MOST_FOUND)]
-    matches = matches_of(first.placing, model.placing, parent.read(general_texts()), held, found)
+    texts = general_texts()
+    matches = matches_of(first.placing, model.placing, (texts, parent.read(texts)), held, found)
     relevance = carried(matches, first.relevance, counts)
     if not relevance.curves:
         return {"state": "none", "reason": "few", **report}

@@ -95,7 +95,12 @@ def _embedded(space: Any, cached: _Cache) -> Any:
 
         return cached.rows(f"{name} pictures", [str(path) for path in paths], seen)
 
-    return Embedded(texts, lambda told: space.as_asset(texts(told)), pictures, space.as_query)
+    return Embedded(
+        lambda asked: space.as_typed(texts(asked), asked),
+        lambda told: space.as_asset(texts(told)),
+        pictures,
+        space.as_query,
+    )
 
 
 def _calibrate(options: argparse.Namespace) -> None:

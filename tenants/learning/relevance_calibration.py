@@ -146,9 +146,10 @@ def read_labels(tenant_id: uuid.UUID, model: str) -> Labelled:
     keys = sorted(by_query)
     for start in range(0, len(keys), AT_ONCE):
         part = keys[start : start + AT_ONCE]
-        vectors = space.embed_texts([by_query[key][0].text for key in part])
-        for place, (key, vector) in enumerate(zip(part, vectors, strict=True), start):
-            relevance = space.relevance_of(vector)
+        texts = [by_query[key][0].text for key in part]
+        asked = zip(part, texts, space.query_texts(texts), strict=True)
+        for place, (key, text, vector) in enumerate(asked, start):
+            relevance = space.relevance_of(vector, text)
             chances = _chances(tenant_id, model, relevance, vector, by_query[key]) if relevance else {}
             for verdict in by_query[key]:
                 if (chance := chances.get(verdict.asset_id)) is not None:

@@ -36,6 +36,16 @@ class Matched(Shape, kw_only=True):
             ),
         ]
     ] = UNSET
+    by: Maybe[
+        Annotated[
+            str,
+            Choices(("name", "phrase", "words")),
+            Doc(
+                "What of the query named it, so that it stands before what is closer: the name of its file or its "
+                "`external_id`, a quoted phrase, or a caption with all of the words."
+            ),
+        ]
+    ] = UNSET
     passage: Maybe[Annotated[str, Doc("Of a document the words that were found.")]] = UNSET
     parts: Maybe[
         Annotated[

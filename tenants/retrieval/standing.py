@@ -286,7 +286,8 @@ def prepare(*, tenant_id: uuid.UUID, query: Body, min_score: float | None = None
         filters.plan(asked.conditions, asked.datasets)
         models = model_routing.written(tenant_id).models
     if is_filter_only(body):
-        if not any(body.get(part) for part in ("filter", "datasets", "modalities")):
+        narrows = body.get("generated") == "only"
+        if not narrows and not any(body.get(part) for part in ("filter", "datasets", "modalities")):
             raise Invalid(_("Say what to look for: words, a picture, an asset, or a filter."), "/query")
         if min_score is not None:
             raise Invalid(_("A filter alone has no score."), "/min_score")
@@ -301,15 +302,17 @@ def prepare(*, tenant_id: uuid.UUID, query: Body, min_score: float | None = None
 
 
 def _encode(tenant_id: uuid.UUID, body: Body, model: str, min_score: float | None) -> Asked:
-    query = replace(query_of(body), hybrid=False, highlight=False)
+    query = query_of(body)
     picture = query_pictures.opened(tenant_id, query.image_file) if query.image_file else nullcontext()
     with picture as path:
-        encoded = encoding.encode(tenant_id, replace(query, image=path), model)
+        encoded = encoding.encode(tenant_id, replace(query, image=path, hybrid=False, highlight=False), model)
     space = model_store.space(model, tenant_id)
-    judge = relevance.judge_of(space, encoded.vector, encoded.parts, encoded.words)
+    judge = relevance.judge_of(space, encoded.vector, query, encoded)
     data = as_bytes(encoded.vector)
     if judge is None:
-        if query.min_relevance and min_score is None and encoded.parts.keys() - {"text", "audio", "image"}:
+        unlike = query.unlike or query.unlike_text
+        never_known = unlike or encoded.parts.keys() - {"text", "audio", "image"}
+        if query.min_relevance and min_score is None and never_known:
             raise Invalid(
                 _("Relevance is not known of such a search: send min_score instead of min_relevance."),
                 "/query/min_relevance",
@@ -319,11 +322,11 @@ def _encode(tenant_id: uuid.UUID, body: Body, model: str, min_score: float | Non
         return Asked(data, least=min_score)
     # 0 asks for everything, of which nobody wants to be told.
     least = query.min_relevance or judge.line
-    familiar = space.familiarity_of(encoded.vector)
+    familiar = space.familiarity_of(encoded.vector, judge.words)
     return Asked(
         data,
         judge.asked,
-        tuple(sought_words(judge.words)),
+        tuple(sought_words(judge.words)) if judge.reads else (),
         least,
         1.0 if familiar is None else familiar,
     )
@@ -343,7 +346,8 @@ def _usual_score(tenant_id: uuid.UUID, query: Query, model: str, vector: np.ndar
         with tenant_scope(tenant_id):
             now = read_index_status(tenant_id, model)
             state = vector_cache.of(tenant_id, model).refresh(now)
-            hits = rank(state, vector, USUAL, restriction(query, state, now)).hits
+            only = restriction(query, state, now)
+            hits = rank(state.searched_for(query.generated), vector, USUAL, only).hits
     except IndexRebuilding:
         hits = []
     if len(hits) < USUAL:
@@ -381,6 +385,8 @@ def query_of(body: Body) -> Query:
         conditions=filters.parse(body.get("filter")),
         task=body.get("task") or "general",
         weights=body.get("weights") or {},
+        hybrid=body.get("hybrid"),
+        generated=body.get("generated") or "",
         min_relevance=body.get("min_relevance"),
     )
 

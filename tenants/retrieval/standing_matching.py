@@ -297,6 +297,7 @@ def _is_open(query: Query, asset: Asset) -> bool:
     return (
         (query.datasets is None or asset.dataset_id in query.datasets)
         and (query.modalities is None or asset.modality in query.modalities)
+        and (query.generated == "include" or (query.generated == "only") == (asset.generation_id is not None))
         and asset.id not in query.like
         and asset.id not in query.unlike
     )

@@ -324,7 +324,8 @@ class PartMatch:
 
 @dataclass(frozen=True)
 class Hit:
-    """An asset by the best of its vectors. `relevance`: the chance that it is right, None where nobody can say.
+    """An asset by the best of its vectors. `by`: what of the query named it ("name", "phrase" or "words"); "" where it
+    is found as it is alike. `relevance`: the chance that it is right, None where nobody can say.
 
     `parts`: of a query of several parts, what answers each, in their order.
     """
@@ -333,6 +334,7 @@ class Hit:
     score: float
     modality: str
     segment: dict | None = None
+    by: str = ""
     relevance: float | None = None
     parts: tuple[PartMatch, ...] | None = None
 
@@ -378,7 +380,9 @@ class Query:
     """A validated search. Files are paths on disk; `vector` is float32 [d] of norm 1. `image_file` is a picture that
     was kept of an earlier search (`query_pictures`).
 
-    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
+    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results. `generated`,
+    where nothing is said: `exclude`, and `include` where a condition is about it. `hybrid`: fused with a ranking by
+    words, or not compared with words at all; None: what the words name comes first (`query.names`).
     `sort`: "" by relevance or score, or one of SORTS, over the best MAX_DEPTH.
     `min_relevance`: only what is at least as likely to be right, the likeliest first. `worth_showing`: the same from
     the line on that the space states, where the query is one whose relevance is known.
@@ -430,8 +434,9 @@ class Query:
     @property
     def has_other_parts(self) -> bool:
         """Whether more is asked for than words."""
-        parts = (self.image, self.image_asset, self.audio, self.audio_asset, self.video_asset, self.vector)
-        return any(part is not None for part in parts) or bool(self.like)
+        pictures = (self.image, self.image_file, self.image_asset)
+        parts = (*pictures, self.audio, self.audio_asset, self.video_asset, self.vector)
+        return any(part is not None for part in parts) or bool(self.like or self.parts)
 
     @property
     def named_assets(self) -> list[uuid.UUID]:

@@ -277,6 +277,20 @@ def test_a_trained_model_shows_figures_beside_parent_and_traditional(party: Part
     assert 'data-open="promote"' in page
 
 
+def test_of_few_queries_no_figure_is_made_a_headline(party: Party, owner: Client) -> None:
+    """Of eight queries one more hit is 12.5 points, and of a pool of eight R@10 is always whole."""
+    few = learning.candidate(party, metrics=learning.metrics(queries=8, pool=8))
+    enough = learning.candidate(party, name="enough", metrics=learning.metrics(queries=30, pool=11))
+    page, table = read(owner, f"/models/{few.id}"), read(owner, "/models")
+    assert "too few to tell" in page and "8 queries" in page
+    assert "+12.0" not in page and "42.1 %" not in page
+    assert "8 queries: too few to tell" in table
+    assert 'data-name="R@10, %">–<' in page and 'data-name="R@5, %">62.1<' in page
+    page = read(owner, f"/models/{enough.id}")
+    assert "too few to tell" not in page
+    assert "+12.0" in page and "42.1 %" in page and 'data-name="R@10, %">72.1<' in page
+
+
 @pytest.mark.parametrize(
     ("told", "fact", "notice"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,23 +78,37 @@ def test_texts_have_curves_by_how_familiar_their_vectors_say_they_are(tmp_path: 
     strange = np.random.default_rng(5).normal(size=(8, READ)).astype(np.float32)
     for some in (texts, strange):
         vectors = placing.text(TextFeatures(some, np.zeros((len(some), 11), np.float32)))
-        told = placing.heads.familiar(placing.base.texts.meanings(some))
-        assert placing.familiarity(vectors) == pytest.approx(told, abs=1e-4)
+        told, long = placing.heads.familiar(placing.base.texts.meanings(some)), np.zeros(len(some), bool)
+        assert placing.familiarity(vectors, long) == pytest.approx(told, abs=1e-4)
         # Longer or shorter, as where weights were moved: the same.
-        assert placing.familiarity(3 * vectors) == pytest.approx(told, abs=1e-4)
+        assert placing.familiarity(3 * vectors, long) == pytest.approx(told, abs=1e-4)
         assert space.relevance is not None
         for vector, share in zip(vectors, told, strict=True):
-            found = space.relevance_of(vector)
+            found = space.relevance_of(vector, "a dog that runs along a beach")
             assert found is not None and not found.foreign
             wanted = space.relevance.at(float(share)).curves["text", "image"]
             assert found.curves["text", "image"].middle == pytest.approx(wanted.middle, abs=1e-4)
-    assert placing.familiarity(np.zeros((1, space.dimension), np.float32)) == [0]
+    assert placing.familiarity(np.zeros((1, space.dimension), np.float32), np.zeros(1, bool)) == [0]
+
+
+def test_a_word_or_two_is_as_familiar_as_before_it_was_moved(tmp_path: Path) -> None:
+    space, _ = trained(tmp_path / "one", shard_rows(200), write_tower(tmp_path / "base", relevance=STATED))
+    placing = space.placing
+    assert isinstance(placing, AdaptedSpace)
+    # A space in whose base the hub counts more in a word or two.
+    placing = replace(placing, base=replace(placing.base, stored_hub=-1.0))
+    some = np.concatenate([row.text for row in shard_rows(4)]).astype(np.float32)
+    vectors = placing.text(TextFeatures(some, np.zeros((len(some), 11), np.float32)))
+    moved, every = placing.few_words(vectors), np.ones(len(some), bool)
+    assert np.abs(moved - vectors).max() > 1e-3
+    assert placing.familiarity(moved, every) == pytest.approx(placing.familiarity(vectors, ~every), abs=1e-4)
+    assert placing.familiarity(moved, ~every).mean() < placing.familiarity(vectors, ~every).mean() - 0.05
 
 
 def test_a_base_without_curves_gives_none(tmp_path: Path) -> None:
     space, told = trained(tmp_path / "one", shard_rows(100), write_tower(tmp_path / "base"))
     assert (told, space.relevance) == ({"state": "none", "reason": "base"}, None)
-    assert space.relevance_of(np.zeros(space.dimension, np.float32)) is None
+    assert space.relevance_of(np.zeros(space.dimension, np.float32), "") is None
 
 
 def test_what_learnt_nothing_states_what_its_base_states(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import uuid
 from typing import Any
 
 from django.http import HttpResponse
@@ -13,7 +14,7 @@ from rest_framework.request import Request
 from api.fields import Body, Flag, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
-from api.paths import read_dataset_id
+from api.paths import read_dataset_id, read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY
 from tenants.accounts.permissions import TRAIN
@@ -23,6 +24,7 @@ from tenants.learning.models import LearntModel
 
 MAX_ID = 100
 MAX_SEED = 2**31 - 1
+NOTHING = uuid.UUID(int=0)
 
 
 class NewFinetune(Body):
@@ -82,9 +84,9 @@ class Finetunes(Resource):
             field.name: more.pop(field.name) for field in dc.fields(services.Settings) if field.name in more
         }
         model, job = services.start_finetune(
-            dataset_id=read_id(dataset),
-            general_dataset_id=None if general is None else read_id(general) or services.NOTHING,
-            version_id=None if version is None else read_id(version) or services.NOTHING,
+            dataset_id=read_dataset_id(dataset),
+            general_dataset_id=None if general is None else read_dataset_id(general),
+            version_id=None if version is None else read_id(version) or NOTHING,
             wanted=services.Settings(**wanted),
             actor=self.actor,
             **more,

@@ -251,9 +251,9 @@ class SearchBody(Body):
 def require_named(tenant_id: uuid.UUID, fields: object) -> None:
     """Raises NotFound for the first id in a body, whatever else is wrong with it, that names nothing of the tenant."""
     bodies = [fields, *_parts_of(fields)]
-    assets = [one for body in bodies for one in _ids(body, _ASSETS)]
-    datasets = list(_ids(fields, _DATASETS))
-    pictures = [one for body in bodies for one in _ids(body, _PICTURES)]
+    assets = [one for body in bodies for one in _ids(body, _ASSETS, Id())]
+    datasets = list(_ids(fields, _DATASETS, DatasetId()))
+    pictures = [one for body in bodies for one in _ids(body, _PICTURES, Id())]
     with tenant_scope(tenant_id):
         query_pictures.require(pictures)
         selectors.require_assets(assets)

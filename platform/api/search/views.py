@@ -200,6 +200,7 @@ def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:
         matched=shapes.Matched(
             modality=hit.modality,
             segment=hit.segment or UNSET,
+            by=hit.by or UNSET,
             parts=_matched_parts(hit) or UNSET,
             passage=answer.passages.get(hit.asset_id, UNSET),
         ),

@@ -39,6 +39,7 @@ from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, NotReady, ServiceError
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.jobs.timing import timing_of
 from tenants.learning import golden, pairs, promotions, selectors, services, training_progress
 from tenants.learning.builtin import builtin_spaces
 from tenants.learning.models import GoldenQuery, LearntModel, Promotion
@@ -378,7 +379,7 @@ def _bases(live: str) -> list[tuple[str, str]]:
     return [
         ("", _("What answers searches now: %(model)s") % {"model": serving}),
         *(
-            (one.slug, _("%(name)s (built in)") % {"name": one.slug})
+            (one.slug, _("%(model)s (built in)") % {"model": one.slug})
             for one in builtin_spaces()
             if one.tunes and not one.missing_weights
         ),

@@ -169,7 +169,9 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
     """`assets` by id; what is gone has no picture and no words."""
     named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
     chips = [Chip(name, str(one), _asset_label(assets.get(one)), assets.get(one)) for name, one in named]
-    return chips + [Chip("only", text, label_of_filter(text, labels)) for text in refined.only]
+    chips += [Chip("only", text, label_of_filter(text, labels)) for text in refined.only]
+    words = {"include": _("With AI-generated"), "only": _("Only AI-generated")}
+    return chips + [Chip("generated", one, words[one]) for one in [refined.generated] if one]
 
 
 def _asset_label(asset: Asset | None) -> str:

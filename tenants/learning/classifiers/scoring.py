@@ -215,7 +215,7 @@ def _version(claimed: jobs.Claim) -> ClassifierVersion:
     if version is None:
         raise Conflict(_("The classifier was deleted."))
     if version.state != State.PROMOTING:
-        raise Conflict(_("Another version of this classifier was promoted meanwhile."))
+        raise Conflict(_("Another version of this classifier was promoted in the meantime."))
     require_current(version)
     return version
 

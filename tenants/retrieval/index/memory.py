@@ -210,9 +210,7 @@ class FacetMemory(Facets):
     def _catch_up(self, state: State, wanted: frozenset[str]) -> None:
         try:
             before = self._known if len(self._known.keys | wanted) <= MOST_KEYS else Known()
-            # Shared by all people of the tenant, whoever asks first.
-            with whole_tenant():
-                self._known = _followed(before, state, wanted) or _begun(state, before.keys | wanted)
+            self._known = _followed(before, state, wanted) or _begun(state, before.keys | wanted)
         except TooMany:
             # Until the state begins anew.
             self._known, self._refused = Known(), True
@@ -467,14 +465,14 @@ class TenantVectors:
         columns = newer.values_list(
             "asset_id", "dataset_id", "asset_modality", "modality", "seq", "segment", "data"
         )
-        rows, numbered = state.rows, len(state.assets.ids)
+        rows, numbered = state.rows, len(state.assets)
         for batch in _batches(columns.iterator(chunk_size=CHUNK)):
             rows = _append(state, rows, batch)
         known = {number: s for a, s in found if (number := state.assets.find(a)) is not None}
         changed = state.changed | self._changed(state, last)
         if state.base is not None and found:
             state = state.base.without(state, [asset_id for asset_id, _ in found])
-        came = state.assets.ids[numbered:]
+        came = state.assets.ids(range(numbered, len(state.assets)))
         rows = rows.without_deleted(known) if known else rows
         gone = [asset_id for asset_id, _ in found]
         return _told_generated(replace(state, seq=last, rows=rows, changed=changed), state.seq, came, gone)

@@ -6,19 +6,20 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml.alignment.relevance import Correction
 from tenants.prepared import Prepared
 from tenants.retrieval.query import lexical
-from tenants.retrieval.types import Hit
+from tenants.retrieval.types import Hit, Query
 
 if TYPE_CHECKING:
     from ml.alignment.relevance import Relevance
     from ml.alignment.space import JointSpace, Vectors
+    from tenants.retrieval.query.encoding import Encoded
 
 #: Parts of a query that ask as one kind does: speech by its words. Several kinds together, likeness and bare vectors
-#: have scores that nobody has calibrated.
+#: have scores that nobody has calibrated, and so have queries that say what is not wanted.
 ASKS_AS = {frozenset({"text"}): "text", frozenset({"audio"}): "text", frozenset({"image"}): "image"}
 #: Results whose words are looked at.
 MOST_READ = 1_000
@@ -26,11 +27,12 @@ MOST_READ = 1_000
 
 @dataclass(frozen=True)
 class Judge:
-    """Of one query: what asks, and its words where they are text."""
+    """Of one query: what asks, its words where they are text, and whether texts that hold all of them count as such."""
 
     relevance: Relevance
     asked: str
     words: str = ""
+    reads: bool = False
     # Whether the tenant's labels had a say.
     is_corrected: bool = False
 
@@ -48,33 +50,33 @@ class Judge:
         of, asked = self.relevance.of, self.asked
         return [replace(hit, relevance=of(asked, hit.modality, hit.score)) for hit in hits]
 
-    def read(self, hits: list[Hit]) -> list[Hit]:
-        """The same, where those that hold all words of the query are at least as relevant as words make them.
+    def named(self, hits: list[Hit]) -> list[Hit]:
+        """The same, where those that the query names are at least as relevant as words make them."""
+        return [self._worded(hit) if hit.by else hit for hit in hits]
 
-        In the tenant's scope; asks the database.
-        """
-        if not self.words:
+    def read(self, hits: list[Hit]) -> list[Hit]:
+        """The same of those that hold all words of the query. In the tenant's scope; asks the database."""
+        if not (self.words and self.reads):
             return hits
         doubtful = [hit for hit in hits[:MOST_READ] if (hit.relevance or 0.0) < self.relevance.words]
         holding = lexical.holding_all(self.words, [hit.asset_id for hit in doubtful])
-        return [
-            replace(hit, relevance=max(hit.relevance or 0.0, self.relevance.words))
-            if hit.asset_id in holding
-            else hit
-            for hit in hits
-        ]
+        return [self._worded(hit) if hit.asset_id in holding else hit for hit in hits]
+
+    def _worded(self, hit: Hit) -> Hit:
+        return replace(hit, relevance=max(hit.relevance or 0.0, self.relevance.words))
 
 
-def judge_of(space: JointSpace, vector: Vectors, parts: Iterable[str], words: str) -> Judge | None:
-    """None where scores of such a query say nothing that was calibrated.
-
-    `vector` [dimension]: what asks, as it is searched for. `parts`: names of what it is made of.
-    """
-    asked = ASKS_AS.get(frozenset(parts))
-    relevance = space.relevance_of(vector) if asked else None
-    if relevance is None or asked is None or not relevance.asked_by(asked):
+def judge_of(space: JointSpace, vector: Vectors, query: Query, encoded: Encoded) -> Judge | None:
+    """None where scores of such a query say nothing that was calibrated. `vector` [dimension] is what asks."""
+    asked = ASKS_AS.get(frozenset(encoded.parts))
+    if asked is None or query.unlike or query.unlike_text:
         return None
-    return Judge(relevance, asked, words if asked == "text" else "")
+    words = encoded.words if asked == "text" else ""
+    relevance = space.relevance_of(vector, words)
+    if relevance is None or not relevance.asked_by(asked):
+        return None
+    # Where words are not to be compared they say nothing here, either.
+    return Judge(relevance, asked, words, reads=query.hybrid is not False)
 
 
 # --- What a tenant's labels say of the curves ------------------------------------------------------------
@@ -118,19 +120,19 @@ def forget_correction(tenant_id: uuid.UUID) -> None:
 
 
 def reaching(hits: list[Hit], least: float, *, ordered: bool) -> list[Hit]:
-    """Those whose relevance is `least` at least; `ordered` by it, the best first."""
+    """Those whose relevance is `least` at least; `ordered` by it, the best first, behind what is named."""
     kept = [hit for hit in hits if least <= 0 or (hit.relevance or 0.0) >= least]
-    return sorted(kept, key=lambda hit: -(hit.relevance or 0.0)) if ordered else kept
+    if not ordered:
+        return kept
+    return sorted(kept, key=lambda hit: (hit.by not in ("name", "phrase"), -(hit.relevance or 0.0)))
 
 
-def as_kept(judge: Judge | None, *, reads: bool) -> Mapping[str, str] | None:
-    """What a cursor keeps of it: words only where further pages read them."""
-    return None if judge is None else {"asked": judge.asked, "words": judge.words if reads else ""}
+def as_kept(judge: Judge | None) -> Mapping[str, Any] | None:
+    """What a cursor keeps of it."""
+    return None if judge is None else {"asked": judge.asked, "words": judge.words, "reads": judge.reads}
 
 
-def of_kept(kept: Mapping[str, str] | None, space: JointSpace, vector: Vectors) -> Judge | None:
+def of_kept(kept: Mapping[str, Any], space: JointSpace, vector: Vectors) -> Judge | None:
     """The reverse, in the space that answered, for the same vector."""
-    relevance = space.relevance_of(vector) if kept else None
-    if kept is None or relevance is None:
-        return None
-    return Judge(relevance, kept["asked"], kept["words"])
+    relevance = space.relevance_of(vector, kept["words"])
+    return None if relevance is None else Judge(relevance, kept["asked"], kept["words"], kept["reads"])

@@ -336,7 +336,8 @@ _SQL = """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
     b.sha256, b.bytes, b.media_type, b.width, b.height,
     a.filename, a.caption, a.more_captions, a.excerpt, a.metadata, b.scan, a.created_at,
-    b.details - 'peaks' AS details, b.document, a.error, a.moderation, a.labels
+    b.details - 'peaks' AS details, b.document, a.error, a.moderation, a.labels,
+    a.generation_id IS NOT NULL AS generated, a.prompt
 FROM unnest(IDS) AS wanted (id)
 CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
 CROSS JOIN LATERAL (SELECT * FROM blob WHERE tenant_id = $1 AND blob.id = a.blob_id OFFSET 0) b
@@ -375,10 +376,24 @@ def hydrate_with_index_status(
 
 
 def _shape(row: tuple[Any, ...]) -> shapes.Asset:
-    *plain, others, excerpt, metadata, scan, created_at, details, document, error, moderation, labels = row
+    (
+        *plain,
+        others,
+        excerpt,
+        metadata,
+        scan,
+        created_at,
+        details,
+        document,
+        error,
+        moderation,
+        labels,
+        generated,
+        prompt,
+    ) = row
     columns: list[Any] = [
         *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(document),
-        _json(error), moderation, _json(labels),
+        _json(error), moderation, _json(labels), generated, prompt,
     ]  # fmt: skip
     return shape_of_columns(*columns)
 
@@ -409,7 +424,8 @@ def pack_hits(hits: list[Hit], meta: dict[str, Any]) -> bytes:
         [(hit.asset_id.bytes, hit.score, MODALITIES.index(hit.modality)) for hit in hits], HIT_ROW
     )
     segments = {number: hit.segment for number, hit in enumerate(hits) if hit.segment}
-    told: dict[str, Any] = {"meta": meta, "segments": segments}
+    named = {number: hit.by for number, hit in enumerate(hits) if hit.by}
+    told: dict[str, Any] = {"meta": meta, "segments": segments, "by": named}
     if any(hit.parts for hit in hits):
         told["parts"] = [[(one.score, one.modality, one.segment) for one in hit.parts or ()] for hit in hits]
     if any(hit.relevance is not None for hit in hits):
@@ -422,8 +438,12 @@ def unpack_hits(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
     count = int.from_bytes(raw[:4], "little")
     rows = np.frombuffer(raw, HIT_ROW, count, offset=4)
     beside = json.loads(zlib.decompress(raw[4 + rows.nbytes :]))
+    # An earlier release kept nothing of names, nor of relevance.
+    segments, named = beside["segments"], beside.get("by", {})
     relevance = beside.get("relevance") or [None] * count
-    hits = [_hit(row, beside["segments"].get(str(n)), relevance[n]) for n, row in enumerate(rows)]
+    hits = [
+        _hit(row, segments.get(str(n)), named.get(str(n), ""), relevance[n]) for n, row in enumerate(rows)
+    ]
     if parts := beside.get("parts"):
         hits = [
             replace(hit, parts=tuple(PartMatch(*one) for one in told))
@@ -432,9 +452,9 @@ def unpack_hits(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
     return hits, beside["meta"]
 
 
-def _hit(row: np.void, segment: dict | None, relevance: float | None) -> Hit:
+def _hit(row: np.void, segment: dict | None, by: str, relevance: float | None) -> Hit:
     asset_id = uuid.UUID(bytes=row["asset"].tobytes())
-    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment, relevance)
+    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment, by, relevance)
 
 
 CURSOR_KEEP_S = 300

@@ -27,12 +27,13 @@ from tenants.retrieval import cache, model_routing, model_store, query_pictures
 from tenants.retrieval.cache import MISS
 from tenants.retrieval.index import memory
 from tenants.retrieval.index.memory import read_index_status
-from tenants.retrieval.query import composed, encoding, fusion_weights, relevance, result_page
+from tenants.retrieval.query import composed, encoding, fusion_weights, names, relevance, result_page
 from tenants.retrieval.query.fusion_weights import explained
 from tenants.retrieval.query.ranking import (
     by_kind,
     facet_counts,
     matching_words,
+    meeting,
     merged,
     rank,
     restriction,
@@ -86,7 +87,8 @@ class Answer:
     `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `passages`:
     the words of what was found in documents. `layers`: who
     answered for each cache (`cache`); None where it was not asked. `why` its parts weigh what they do
-    (`fusion_weights.explained`); None where that was not asked for. `counted`: over how many assets its facets are.
+    (`fusion_weights.explained`); None where that was not asked for. `left_out`: something was made here, and none of
+    that was looked at. `counted`: over how many assets its facets are.
     """
 
     search_id: str
@@ -99,6 +101,7 @@ class Answer:
     passages: Mapping[uuid.UUID, str] = field(default_factory=dict)
     layers: dict[str, str | None] = field(default_factory=dict)
     why: dict[str, Any] | None = None
+    left_out: bool = False
     counted: int | None = None
 
 
@@ -106,8 +109,8 @@ class Answer:
 class SearchRequest:
     """What the ranking is made of, also later for another page: `words` only for a hybrid search.
 
-    `model` is the one that the vector is of; `wanted` are the words to highlight. `judge` says how likely a result is
-    right; None where nobody can say.
+    `model` is the one that the vector is of; `wanted` are the words to highlight; `named`: what the words name. `judge`
+    says how likely a result is right; None where nobody can say.
     """
 
     vector: np.ndarray
@@ -116,6 +119,7 @@ class SearchRequest:
     model: str
     wanted: list[str] | None = None
     until: int | None = None
+    named: names.Named = names.NOTHING
     judge: Judge | None = None
 
     @property
@@ -139,8 +143,9 @@ class SearchRequest:
 
     @property
     def deepest(self) -> int:
-        """How many candidates a ranking needs at least, beyond what a page shows."""
-        return FUSED_DEPTH if self.words or self.least is not None else 0
+        """How many candidates a ranking needs at least, beyond what a page shows: to be fused with another one, or to
+        be ordered by relevance."""
+        return FUSED_DEPTH if self.words or self.named or self.least is not None else 0
 
     @property
     def least(self) -> float | None:
@@ -258,11 +263,14 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
         return _of_parts(tenant_id, query, reader, watch, model)
     with watch.step("encode"):
         encoded = encoding.encode(tenant_id, query, model)
-    judge = judge_of(model_store.space(model, tenant_id), encoded.vector, encoded.parts, encoded.words)
+    judge = judge_of(model_store.space(model, tenant_id), encoded.vector, query, encoded)
     judge = relevance.corrected(judge, tenant_id, model)
     query = _with_line(query, judge)
     words = encoded.words if query.hybrid else ""
-    asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query), judge=judge)
+    with watch.step("names"):
+        named = names.looked_up(tenant_id, query)
+    wanted = _wanted(encoded, query)
+    asked = SearchRequest(encoded.vector, words, query, model, wanted, named=named, judge=judge)
     with watch.step("cache"):
         prefetched, layer = prefetch_candidates(tenant_id, asked)
     guessed, read = _optimistically(tenant_id, asked, prefetched, reader, watch)
@@ -287,8 +295,9 @@ def _of_parts(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
         with watch.step("filter"):
             only = composed.narrowed(query, restriction(query, state, now))
         with watch.step("search"):
-            ranking = composed.rank_parts(state, parts.vectors, query, only, model=model)
-        found = SearchResult(ranking, state, only)
+            searched = state.searched_for(query.generated)
+            ranking = composed.rank_parts(searched, parts.vectors, query, only, model=model)
+        found = SearchResult(ranking, searched, only)
         shown = _shown(tenant_id, found, asked, reader.read, watch)
     layers = {"embedding": encoded.layer, "candidates": None}
     return _finished(tenant_id, found, encoded, asked, layers, shown, watch)
@@ -331,6 +340,7 @@ def _finished(
     following = _keep(tenant_id, search_id, asked, found, shown.groups, meta, page.end)
     answer = _answer(tenant_id, search_id, page, following, {**meta, **shown.beside}, asked.wanted, watch)
     answer.layers, answer.counted = layers, shown.counted
+    answer.left_out = query.generated == "exclude" and _has_generated(tenant_id, found.state)
     # Of several parts nothing is weighed but what was sent.
     answer.why = explained(encoded.weighed, encoded.parts) if query.explain and not query.parts else None
     fusion_weights.keep_trace(
@@ -363,12 +373,21 @@ def _with_line(query: Query, judge: Judge | None) -> Query:
 
 
 def _narrowed(tenant_id: uuid.UUID, query: Query) -> Query:
-    """The query within the datasets that whoever asks may see. Those that it names have been looked up already."""
+    """The query within the datasets that whoever asks may see: the index in memory and what looks words up know no
+    policies. Those that it names have been looked up already."""
     to = narrowing()
     if to is None or to.datasets is None or query.datasets is not None:
         return query
     with tenant_scope(tenant_id):
         return replace(query, datasets=list(selectors.list_datasets().values_list("pk", flat=True)))
+
+
+def _has_generated(tenant_id: uuid.UUID, state: State) -> bool:
+    """Whether anything was made here, of what whoever asks may see."""
+    if not state.generated or narrowing() is None:
+        return bool(state.generated)
+    with tenant_scope(tenant_id):
+        return Asset.objects.exclude(generation_id=None).exists()
 
 
 # --- The index: prefetched, searched without asking, made sure of ------------------------------------------
@@ -382,6 +401,7 @@ def prefetch_candidates(tenant_id: uuid.UUID, asked: SearchRequest) -> tuple[Pre
     query = asked.query
     base = memory.vector_cache.of(tenant_id, asked.model).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
+    restricted = restricted or query.generated == "only"
     depth = max(PREFETCH * query.depth, asked.deepest)
     if base is None or restricted or query.exact or depth > PREFETCH_MOST:
         return None, None
@@ -431,8 +451,7 @@ def optimistic_search(
     if not state.seq or asked.needs_scope or query.exact or (state.base and not state.base.is_local):
         return None
     only = restriction(query, state, NOTHING_HIDDEN)
-    depth = max(FUSED_DEPTH, count) if asked.fuses else count
-    ranking = _ranked(state, asked, depth, only, prefetched)
+    ranking = _ranked(state, asked, max(asked.deepest, count), only, prefetched)
     return OptimisticResult(state, only, _with_named(ranking, state, asked, count, only))
 
 
@@ -460,9 +479,16 @@ def execute(
         ranking = _ranked(state, asked, depth, only, prefetched)
     if asked.words:
         with watch.step("lexical"):
-            words = matching_words(asked.words, MAX_DEPTH, only, state)
-            ranking = with_words(ranking, words, depth)
-    return SearchResult(_reaching(ranking, asked, watch), state, only)
+            words = matching_words(asked.words, MAX_DEPTH, only, state, query.generated)
+            ranking = with_words(ranking, words, max(depth, len(ranking.hits)))
+    if asked.least is None:
+        ranking = _with_named(ranking, state, asked, count, only)
+    else:
+        # All that is likely enough is counted, or ordered anew.
+        ranking = _with_named(ranking, state, asked, max(depth, len(ranking.hits)), only)
+        with watch.step("relevance"):
+            ranking = _reaching(ranking, asked)
+    return SearchResult(ranking, state.searched_for(query.generated), only)
 
 
 def _caught_up(
@@ -484,12 +510,19 @@ def _caught_up(
 def _ranked(
     state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
 ) -> Ranking:
-    if asked.judge is None or asked.least is None:
-        found = rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
+    if asked.least is None:
+        found = _best(state, asked, count, only, prefetched)
     else:
         # No kind may stand before the other by its score alone.
         found = merged([_deep_enough(state, asked, count, side, prefetched) for side in by_kind(only)])
     return found if asked.judge is None else replace(found, hits=asked.judge.judged(found.hits))
+
+
+def _best(
+    state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
+) -> Ranking:
+    searched = state.searched_for(asked.query.generated)
+    return rank(searched, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
 
 
 def _deep_enough(
@@ -500,21 +533,41 @@ def _deep_enough(
     # Everything is as likely as that: what a page needs is enough.
     least = asked.judge.least_score(asked.least) if asked.judge and asked.least else math.inf
     while True:
-        found = rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
+        found = _best(state, asked, count, only, prefetched)
         if len(found.hits) < count or count >= most or found.hits[-1].score < least:
             return found
         count = min(DEEPER * count, most)
 
 
-def _reaching(ranking: Ranking, asked: SearchRequest, watch: Stopwatch) -> Ranking:
-    """What is likely enough, the likeliest first; a fused ranking keeps its order."""
-    if asked.judge is None or asked.least is None:
+def _reaching(ranking: Ranking, asked: SearchRequest) -> Ranking:
+    """What is likely enough, the likeliest first; a fused ranking keeps its order. In the tenant's scope."""
+    if asked.judge is None:
         return ranking
-    with watch.step("relevance"):
-        hits = asked.judge.read(ranking.hits)
-        if asked.query.min_relevance is not None:
-            hits = reaching(hits, asked.query.min_relevance, ordered=not asked.words)
+    hits = asked.judge.read(ranking.hits)
+    if asked.query.min_relevance is not None:
+        hits = reaching(hits, asked.query.min_relevance, ordered=not asked.words)
     return replace(ranking, hits=hits)
+
+
+def _with_named(
+    ranking: Ranking, state: State, asked: SearchRequest, count: int, only: Restriction
+) -> Ranking:
+    """At most `count` hits; before them what the query names, under the same restriction."""
+    left_out = state.generated if asked.query.generated == "exclude" and state.generated else frozenset()
+    named = asked.named and asked.named.among(meeting(asked.named.ids - only.without - left_out, only, state))
+    if not named:
+        return replace(ranking, hits=ranking.hits[:count])
+    # Those without vectors are found by their names alone.
+    scored = {asset_id: Hit(asset_id, 0.0, "text") for asset_id in named.exactly | named.partly}
+    just = Restriction(assets=list(named.ids), hidden_datasets=only.hidden_datasets, until=only.until)
+    if asked.words:
+        scored |= {asset_id: Hit(asset_id, 0.0, "text") for asset_id in named.ids}
+    else:
+        best = _best(state, asked, len(named.ids), just, None).hits
+        best = best if asked.judge is None else asked.judge.judged(best)
+        scored |= {hit.asset_id: hit for hit in best}
+    found = names.with_named(ranking, named, scored, count)
+    return found if asked.judge is None else replace(found, hits=asked.judge.named(found.hits))
 
 
 def described(asked: SearchRequest) -> dict[str, Any]:
@@ -533,7 +586,7 @@ def described(asked: SearchRequest) -> dict[str, Any]:
         "named": [str(one) for one in named],
         "model": asked.model,
         "min_relevance": query.min_relevance,
-        "judge": relevance.as_kept(asked.judge, reads=asked.by_relevance),
+        "judge": relevance.as_kept(asked.judge),
     }
 
 
@@ -551,11 +604,24 @@ def remembered(tenant_id: uuid.UUID, seed: result_page.Seed) -> SearchRequest:
         modalities=told["modalities"],
         conditions=[(key, operator, value) for key, operator, value in told["conditions"]],
         exact=told["exact"],
-        like=[uuid.UUID(one) for one in told["named"]],
+        # Rankings that an earlier release kept know of no difference.
+        generated=told.get("generated", "include"),
+        hybrid=told.get("hybrid", False),
+        text=told.get("text", ""),
         min_relevance=told.get("min_relevance"),
     )
+    named = names.looked_up(tenant_id, query)
+    # Which are left out: the rest of the query is in its vector.
+    query.like = [uuid.UUID(one) for one in told["named"]]
     return SearchRequest(
-        seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq, judge=judge
+        seed.vector,
+        told["words"],
+        query,
+        told["model"],
+        told["wanted"],
+        until=seed.seq,
+        named=named,
+        judge=judge,
     )
 
 
