@@ -29,6 +29,7 @@ from config.threads import Caller, Full, LifoThreadPool, ThreadShares
 from tenants import long_requests, observe
 from tenants.accounts.api_admission import ADMISSION, Admission
 from tenants.accounts.networks import network_of
+from tenants.accounts.quotas import is_only_tenant
 from tenants.errors import StorageFull
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Bridge:
             address = (scope.get("client") or ("",))[0]
             body = await self._bodies.small(receive, length, address) if length else io.BytesIO()
             return await self._answer(environ, body)
-        except (Refusal, StorageFull) as error:
+        except (Refusal, StorageFull, OperationalError, InterfaceError) as error:
             return refused(error)
         except Full as full:
             # At once and without a thread: the client learns when to come again, and nobody waits for this answer.
@@ -141,7 +142,7 @@ class Bridge:
             return first
         if not first.tenant and (network := _open_to(environ)):
             async with (
-                self._bodies.of_network(receive, length, network) as body,
+                self._bodies.of_network(receive, length, network, copied=_is_copied(environ)) as body,
                 self._open_turns.turn(network),
             ):
                 return await self._answer(environ, body, long=True)
@@ -150,7 +151,14 @@ class Bridge:
             raise Refusal(too_large(f"This page takes a form of at most {SMALL // 1024} kB."))
         if _is_resumable_upload(environ):
             return await self._in_windows(environ, receive, length, first.tenant)
-        async with self._bodies.large(receive, length, first.tenant) as body, self._turns.turn(first.tenant):
+        body_of = self._bodies.large(
+            receive,
+            length,
+            first.tenant,
+            copied=_is_copied(environ),
+            is_only_tenant=self._is_only_tenant,
+        )
+        async with body_of as body, self._turns.turn(first.tenant):
             return await self._answer(environ, body, long=True)
 
     async def _is_only_tenant(self) -> bool:

@@ -77,6 +77,13 @@ HOLDS_ITS_PART = Problem(
     "send this one in parts (/uploads).",
     headers={"Retry-After": "5", "Connection": "close"},
 )
+TOO_MANY_OF_NETWORK = Problem(
+    "too-many-uploads",
+    429,
+    "Too many uploads at once",
+    f"At most {MAX_OPEN_OF_NETWORK} files at a time are taken from your network. Wait until one of them has ended.",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
 BUSY = Problem(
     "unavailable",
     503,
@@ -174,6 +181,8 @@ class Bodies:
         # By tenant.
         self._large: Counter[str] = Counter()
         self._reservations: dict[str, set[Reservation]] = {}
+        # By network: large bodies of whom nobody knows.
+        self._open: Counter[str] = Counter()
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="spool")
 
     async def small(self, receive: Receive, length: int, address: str) -> IO[bytes]:
@@ -221,6 +230,7 @@ class Bodies:
         *,
         copied: bool = False,
         is_only_tenant: Callable[[], Awaitable[bool]] | None = None,
+        deadline_s: float = math.inf,
     ) -> AsyncIterator[IO[bytes]]:
         """A whole body of a tenant as a file, which keeps the tenant's place until it is closed.
 
@@ -236,7 +246,9 @@ class Bodies:
                 room_on_disk(),
                 TemporaryFile(dir=settings.SPOOL_DIR) as file,
             ):
-                async with contextlib.aclosing(_batches(receive, length, BATCH)) as batches:
+                async with contextlib.aclosing(
+                    _batches(receive, length, BATCH, deadline_s=deadline_s)
+                ) as batches:
                     async for batch in batches:
                         await asyncio.get_running_loop().run_in_executor(self._writers, file.write, batch)
                         reservation.written(len(batch))
@@ -244,7 +256,9 @@ class Bodies:
                 yield cast(IO[bytes], _Copied(file, reservation)) if copied else file
 
     @contextlib.asynccontextmanager
-    async def of_network(self, receive: Receive, length: int, network: str) -> AsyncIterator[IO[bytes]]:
+    async def of_network(
+        self, receive: Receive, length: int, network: str, *, copied: bool = False
+    ) -> AsyncIterator[IO[bytes]]:
         """As `large`, of somebody of whom only the network is known."""
         if self._open[network] >= MAX_OPEN_OF_NETWORK:
             raise Refusal(TOO_MANY_OF_NETWORK)
@@ -252,7 +266,9 @@ class Bodies:
             raise Refusal(BUSY)
         self._open[network] += 1
         try:
-            async with self.large(receive, length, f"network {network}", OPEN_DEADLINE_S) as file:
+            async with self.large(
+                receive, length, f"network {network}", copied=copied, deadline_s=OPEN_DEADLINE_S
+            ) as file:
                 yield file
         finally:
             self._open[network] -= 1

@@ -363,9 +363,9 @@ FILE_UPLOAD_HANDLERS = ["config.uploads.CappedUploadHandler"]
 CLAMD_URL = env("CLAMD_URL", "")
 # Refuse what could not be scanned, instead of keeping it as not scanned.
 SCAN_REQUIRED = flag("SCAN_REQUIRED")
-# How long backups are kept, as erasure receipts promise it; whoever runs the backups has to keep that promise.
 # Where the installation is, in its operator's words; shown to workspaces, and not checked.
 DATA_REGION = env("DATA_REGION", "").strip()
+# How long backups are kept, as erasure receipts promise it; whoever runs the backups has to keep that promise.
 BACKUP_KEEP_DAYS = int(env("BACKUP_KEEP_DAYS", "30"))
 # Where the embedded Postgres sends its log; the stack reads it, and `doctor` here.
 WAL_ARCHIVE = env("WAL_ARCHIVE", "")
@@ -572,10 +572,9 @@ PUBLIC_CHECK_RATE = int(env("PUBLIC_CHECK_RATE", "10"))
 
 AUTH_USER_MODEL = "accounts.User"
 # Of passwords that are chosen from now on; what was chosen before goes on to open its account.
-PASSWORD_LEAST_LENGTH = 12
 _OF_DJANGO = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"{_OF_DJANGO}.MinimumLengthValidator", "OPTIONS": {"min_length": PASSWORD_LEAST_LENGTH}},
+    {"NAME": f"{_OF_DJANGO}.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {
         "NAME": f"{_OF_DJANGO}.UserAttributeSimilarityValidator",
         "OPTIONS": {"user_attributes": ("name", "email")},
@@ -595,8 +594,10 @@ SESSION_MAX_MINUTES = int(env("SESSION_MAX_MINUTES", str(7 * 24 * 60)))
 if not 5 <= SESSION_IDLE_MINUTES <= SESSION_MAX_MINUTES:
     raise ImproperlyConfigured("SESSION_IDLE_MINUTES is 5 or more, and no more than SESSION_MAX_MINUTES.")
 SESSION_COOKIE_AGE = SESSION_MAX_MINUTES * 60
-# Who proved who they are so long ago proves it again before keys, exports, erasures, roles and the like.
+# Whoever proved so long ago who they are proves it again before keys, exports, erasures, roles and the like.
 REAUTHENTICATION_MINUTES = int(env("REAUTHENTICATION_MINUTES", "10"))
+if REAUTHENTICATION_MINUTES < 1:
+    raise ImproperlyConfigured("REAUTHENTICATION_MINUTES is 1 or more.")
 # With the session they end: a cookie of their own outlived signing out, and told the next person of the browser.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -23,15 +22,17 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
 from tenants import observe
-from tenants.accounts import reauthentication, second_factor, sessions, sign_on
+from tenants.accounts import reauthentication, second_factor, sessions, sign_on, trials
 from tenants.accounts.models import Membership, Tenant, User
 from tenants.accounts.networks import admits
 from tenants.accounts.operators import label_of
-from tenants.accounts.permissions import MODERATE, NARROWABLE, READ, SEARCH, Actor, scopes_of
+from tenants.accounts.permissions import ADDS, MODERATE, NARROWABLE, READ, SEARCH, Actor, scopes_of
 from tenants.accounts.roles import narrowing_of, scopes_in
 from tenants.accounts.security import networks_of, session_limits
 from tenants.errors import NotAllowed, NotFound, ServiceError
+from tenants.events import access_log
 from tenants.people import impersonation
+from tenants.people.shortcuts import DEFAULT, Shortcuts, read_shortcuts
 from tenants.people.sign_on import break_glass
 from tenants.scope import Narrowing, narrowed, tenant_scope
 
@@ -42,6 +43,8 @@ PLACEMENT = "tenant"
 READ_ONLY_POSTS = frozenset({"search-results"})
 # Where people begin who cannot open the first page, by what their role allows.
 BEGINNINGS = ((READ, "console:datasets"), (MODERATE, "console:reviews"), (SEARCH, "console:search"))
+# Words in the names of addresses that stop, delete or only look: they open after a trial, too.
+AFTER_TRIAL = frozenset({"delete", "remove", "forget", "cancel", "release", "retire", "check"})
 WHOLE_WORKSPACE = gettext_noop(
     "This shows or changes the whole workspace, and you have access to chosen datasets and review queues only. "
     "Ask an owner or admin for more."
@@ -71,6 +74,12 @@ class Workspace:
     narrowing: Narrowing | None = None
     # The member is one of those who may use the password although single sign-on is enforced, and came by it.
     break_glass: bool = False
+    # Whether the member is told how to begin, until that is dismissed. Operators who act are not.
+    shows_checklist: bool = False
+    # The single keys that the member chose.
+    shortcuts: Shortcuts = DEFAULT
+    # None for an operator who acts.
+    member_id: int | None = None
 
     def admits(self, request: HttpRequest) -> bool:
         """Whether it may be opened from where the request comes. Its networks bind no operator who acts in it."""
@@ -133,6 +142,9 @@ def find_workspace(user: User, connection_id: uuid.UUID | None, chosen: str | No
         len(memberships) > 1,
         narrowing=narrowing,
         break_glass=member.break_glass and connection_id is None,
+        shows_checklist=not member.checklist_dismissed,
+        shortcuts=read_shortcuts(member.shortcuts),
+        member_id=member.pk,
     )
 
 
@@ -179,11 +191,15 @@ def needs(
         def guarded(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
             if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
-            refusal = _authorize(request, scope, narrow)
+            refusal = _authorize(request, scope, narrow) or _refuse_after_trial(request, scope)
             if refusal is not None:
                 return _set_headers(refusal)
             named = label_of(request.user) if request.workspace.acting else ""
-            with observe.bound(observe.acting, named), narrowed(request.workspace.narrowing):
+            with (
+                observe.bound(observe.acting, named),
+                observe.bound(observe.requester, actor_of(request).label),
+                narrowed(request.workspace.narrowing),
+            ):
                 response = _set_headers(_call_view(protected, request, *args, **kwargs))
             return _tell_placement(request, response)
 
@@ -241,10 +257,38 @@ def _authorize(request: Request, scope: str, narrowable: frozenset[str]) -> Http
         break_glass.note_use(request.user, workspace.tenant, request.session)
     observe.tenant_id.set(str(workspace.tenant.id))
     if workspace.narrowing is not None and not _allows_method(tuple(narrowable), request):
-        return _another_beginning(request) or problems.answer(request, NotAllowed(_(WHOLE_WORKSPACE)))
+        return _another_beginning(request) or _refused(
+            request, scope, problems.answer(request, NotAllowed(_(WHOLE_WORKSPACE)))
+        )
     if scope not in workspace.scopes or (workspace.looks_only and not _is_read_only(request, scope)):
-        return _another_beginning(request) or problems.forbidden(request, scope)
+        return _another_beginning(request) or _refused(request, scope, problems.forbidden(request, scope))
     return None
+
+
+def _refused(request: Request, scope: str, answer: HttpResponseBase) -> HttpResponseBase:
+    """The answer, once the refusal stands in the workspace's log."""
+    match = request.resolver_match
+    access_log.note_refusal(
+        request.workspace.tenant.id,
+        actor=actor_of(request).label,
+        scope=scope,
+        method=str(request.method),
+        route=f"console:{match.url_name}" if match else "",
+        address=str(request.META.get("REMOTE_ADDR", "")),
+    )
+    return answer
+
+
+def _refuse_after_trial(request: Request, scope: str) -> HttpResponseBase | None:
+    """Of a workspace whose trial is over, whatever would add to it."""
+    tenant = request.workspace.tenant
+    if tenant.trial_ends_at is None or scope not in ADDS or not trials.is_over(tenant):
+        return None
+    match = request.resolver_match
+    name = (match.url_name if match else None) or ""
+    if request.method in ("GET", "HEAD", "DELETE") or AFTER_TRIAL & set(name.split("-")):
+        return None
+    return problems.answer(request, trials.ended(tenant.trial_ends_at))
 
 
 def _enter(request: Visit) -> HttpResponseBase | None:
@@ -374,12 +418,6 @@ def signed_in(
 
     return _open_to(admit, tuple(methods), tuple(fresh))
 
-def public(methods: Iterable[str] = ("GET",), *, from_elsewhere: bool = False) -> Callable[[View], View]:
-    """For pages before signing in. What they show may hold a token, so no other site learns where one came from.
-
-    `from_elsewhere`: other sites post there, without a token of ours; what they send proves itself.
-    """
-    return _open_to(_forget_ended, tuple(methods), protect=not from_elsewhere)
 
 def public(methods: Iterable[str] = ("GET",), *, from_elsewhere: bool = False) -> Callable[[View], View]:
     """For pages before signing in. What they show may hold a token, so no other site learns where one came from.

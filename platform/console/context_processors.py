@@ -15,7 +15,7 @@ from console.alerts import count_of
 from console.home import count_up_to
 from tenants.accounts import trials
 from tenants.accounts.models import Tenant
-from tenants.accounts.permissions import MODERATE, NARROWABLE
+from tenants.accounts.permissions import MODERATE
 from tenants.moderation.models import Review
 from tenants.moderation.reviews.cases import WAITING
 
@@ -110,10 +110,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         return {}
     return {
         "workspace": workspace,
-        # Of who is narrowed, what the pages that they open let them do.
-        "can": dict.fromkeys(
-            workspace.scopes & NARROWABLE if workspace.narrowing else workspace.scopes, True
-        ),
+        "can": dict.fromkeys(workspace.scopes, True),
         "navigation": navigation_of(workspace),
         "trial": _trial(workspace.tenant),
         "self_service": dict.fromkeys(settings.SELF_SERVICE.parts, True),
@@ -146,8 +143,10 @@ def navigation_of(workspace: Workspace) -> list[tuple[Any, list[tuple[str, Any, 
 
 def opens(workspace: Workspace, name: str) -> bool:
     """Whether a page is for somebody who sees chosen datasets only, if this is one."""
+    if workspace.narrowing is None:
+        return True
     view: Any = resolve(reverse(name)).func
-    return workspace.narrowing is None or "GET" in view.narrowable
+    return "GET" in view.narrowable
 
 
 def _open_reviews(workspace: Workspace) -> str:

@@ -23,6 +23,7 @@ from console.job_subjects import job_lines
 from tenants.accounts import metering, quotas
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, UsageDay
 from tenants.accounts.permissions import ADMIN, MODERATE, READ, SEARCH, TRAIN, WRITE
+from tenants.accounts.security import security_of
 from tenants.datasets import selectors as datasets
 from tenants.events.models import Webhook
 from tenants.ids import first_id_of
@@ -251,7 +252,12 @@ class AttentionItem:
 
 
 def attention_items(
-    scopes: Collection[str], datasets: Iterable[Any], quotas: dict[str, dict[str, Any]], *, actor: str
+    tenant: Tenant,
+    scopes: Collection[str],
+    datasets: Iterable[Any],
+    quotas: dict[str, dict[str, Any]],
+    *,
+    actor: str,
 ) -> list[AttentionItem]:
     """What a person with these scopes can do something about, the broken first. In the tenant's scope."""
     found = [*_failed_assets(datasets), *_failed_jobs(), *_damaged_indexes(), *_nearly_used_quotas(quotas)]
@@ -263,7 +269,7 @@ def attention_items(
         found += _waiting_models()
     if ADMIN in scopes:
         found += _disabled_webhooks()
-        found += _waiting_operators()
+        found += _waiting_operators(tenant)
     return sorted(found, key=lambda one: not one.broken)
 
 
@@ -369,7 +375,10 @@ def _disabled_webhooks() -> Iterator[AttentionItem]:
         )
 
 
-def _waiting_operators() -> Iterator[AttentionItem]:
+def _waiting_operators(tenant: Tenant) -> Iterator[AttentionItem]:
+    # Who asks for no approval pays no query for it.
+    if not security_of(tenant).operator_approval:
+        return
     if number := approvals.count_waiting():
         words = ngettext(
             "%(count)s operator asks for an owner’s approval",
@@ -411,7 +420,13 @@ def show(request: Request) -> HttpResponse:
             "jobs": job_lines(list(jobs.list_jobs()[:RECENT_JOBS]), request.workspace.scopes),
             "queue": _queue(),
             "checklist": checklist_of(request.workspace, request.user.pk, rows, series),
-            "concerns": attention_items(request.workspace.scopes, rows, usage, actor=actor_of(request).label),
+            "concerns": attention_items(
+                request.workspace.tenant,
+                request.workspace.scopes,
+                rows,
+                usage,
+                actor=actor_of(request).label,
+            ),
             "days": days,
             "spans": DAYS,
             "series": series,

@@ -15,10 +15,10 @@ from django.utils.translation import gettext_lazy
 from console import labels, narrowing
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm
-from console.narrowing import NarrowingForm
+from console.narrowing import Choices, NarrowingForm
 from console.presenters import actor_names
 from tenants.accounts import keys, mail
-from tenants.accounts.models import ApiKey, Invitation
+from tenants.accounts.models import ApiKey, Invitation, Membership
 from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import ADMIN, may_manage, scopes_of
 from tenants.accounts.roles import Role, list_roles, narrowing_of

@@ -120,9 +120,15 @@ def asset_card(
     highlights: Sequence[Highlight] = (),
     folded: Sequence[Asset] = (),
     folded_count: int = 0,
+    by: str = "",
     passage: str = "",
 ) -> AssetCard:
-    """`passage`: the words that were found in a document."""
+    """Without any of its words where it is veiled: what was found in it is read where it is opened.
+
+    `passage`: the words that were found in a document.
+    """
+    if is_veiled(asset):
+        highlights, passage = (), ""
     at, found_on = (segment or {}).get("start_s"), (segment or {}).get("page")
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None

@@ -81,19 +81,6 @@ def network_not_allowed(request: HttpRequest, workspace: str) -> HttpResponse:
     return render(request, "console/network.html", {"detail": detail}, status=403)
 
 
-def network_not_allowed(request: HttpRequest, workspace: str) -> HttpResponse:
-    address = request.META.get("REMOTE_ADDR", "")
-    detail = _("%(name)s cannot be opened from %(address)s.") % {
-        "name": workspace,
-        "address": address or "?",
-    }
-    title = _("Network not allowed")
-    if wants_part(request):
-        body = {"type": "network-not-allowed", "title": title, "status": 403, "detail": detail}
-        return JsonResponse(body, status=403, content_type="application/problem+json")
-    return render(request, "console/network.html", {"detail": detail}, status=403)
-
-
 def forbidden(request: HttpRequest, scope: str) -> HttpResponse:
     if wants_json(request):
         detail = _("Your role lacks the permission “%(scope)s”.") % {"scope": scope}

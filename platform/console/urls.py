@@ -61,7 +61,6 @@ urlpatterns = [
     path("login", sign_in.SignIn.as_view(), name="login"),
     path("login/passkey", sign_in.by_passkey, name="login-passkey"),
     path("login/code", sign_in.enter_code, name="login-code"),
-    path("login/passkey", sign_in.by_passkey, name="login-passkey"),
     path("logout", sign_in.sign_out, name="logout"),
     path("sso", account_sign_on.begin, name="sso-login"),
     path("sso/<uuid:connection_id>/callback", account_sign_on.callback, name="sso-callback"),
@@ -88,11 +87,7 @@ urlpatterns = [
     path("account/second-factor", account.set_up, name="second-factor"),
     path("account/second-factor/off", account.turn_off, name="second-factor-off"),
     path("account/second-factor/codes", account.renew_codes, name="second-factor-codes"),
-    path("account/passkeys/new", passkeys.add, name="passkeys-new"),
     path("account/passkeys/codes", passkeys.renew_codes, name="passkeys-codes"),
-    path("account/passkeys/<uuid:passkey_id>/remove", passkeys.remove, name="passkey-remove"),
-    path("verify", verification.verify, name="verify"),
-    path("verify/go-on", verification.go_on, name="verify-go-on"),
     path("language", account.choose_language, name="language"),
     path("workspace", sign_in.choose, name="choose"),
     path("datasets", datasets.index, name="datasets"),
@@ -351,44 +346,6 @@ urlpatterns = [
     path("security/operators/<uuid:request_id>", operator_requests.answer, name="operator-answer"),
     path("invitations/<uuid:invitation_id>/revoke", people.revoke_invitation, name="invitation-revoke"),
     path("invitations/<uuid:invitation_id>/link", people.renew_invitation, name="invitation-link"),
-    path("security", security.sessions, name="security"),
-    path("security/provisioning", provisioning.index, name="provisioning"),
-    path("security/provisioning/roles", provisioning.save_roles, name="provisioning-roles"),
-    path(
-        "security/provisioning/tokens/<slug:prefix>/rotate", provisioning.rotate, name="provisioning-rotate"
-    ),
-    path(
-        "security/provisioning/tokens/<slug:prefix>/revoke", provisioning.revoke, name="provisioning-revoke"
-    ),
-    path("security/single-sign-on", sign_on.index, name="sso"),
-    path("security/single-sign-on/domains", sign_on.add_domain, name="sso-domains"),
-    path("security/single-sign-on/domains/<uuid:domain_id>/prove", sign_on.prove_domain, name="domain-prove"),
-    path("security/single-sign-on/domains/<uuid:domain_id>/route", sign_on.route_domain, name="domain-route"),
-    path(
-        "security/single-sign-on/domains/<uuid:domain_id>/remove", sign_on.remove_domain, name="domain-remove"
-    ),
-    path("security/single-sign-on/new", sign_on.create, name="sso-new"),
-    path("security/single-sign-on/connections/<uuid:connection_id>", sign_on.show, name="connection"),
-    path(
-        "security/single-sign-on/connections/<uuid:connection_id>/edit", sign_on.edit, name="connection-edit"
-    ),
-    path(
-        "security/single-sign-on/connections/<uuid:connection_id>/switch",
-        sign_on.switch,
-        name="connection-switch",
-    ),
-    path(
-        "security/single-sign-on/connections/<uuid:connection_id>/test", sign_on.test, name="connection-test"
-    ),
-    path(
-        "security/single-sign-on/connections/<uuid:connection_id>/delete",
-        sign_on.delete,
-        name="connection-delete",
-    ),
-    path("people/<uuid:user_id>/break-glass", sign_on.choose_break_glass, name="member-break-glass"),
-    path("security/networks", security.networks, name="security-networks"),
-    path("security/operators", operator_requests.index, name="security-operators"),
-    path("security/operators/<uuid:request_id>", operator_requests.answer, name="operator-answer"),
     path("audit-log", audit_log.index, name="log"),
     path("data", data.index, name="data"),
     path("data/close", closing.show, name="data-close"),

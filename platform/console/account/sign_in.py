@@ -13,11 +13,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, resolve_url
-from django.urls import reverse
+from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language, gettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
@@ -50,8 +48,6 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 # The session of somebody whose password was right and whose code is still to come.
 AWAITING_CODE, AWAITING_CODE_S = "half_way", 600
-# What a passkey is asked for: to sign in by itself, or after a password.
-ALONE, STEP = "alone", "step"
 
 
 def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | None = None) -> None:
@@ -62,9 +58,10 @@ def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | N
     login(request, user, backend=BACKEND)
     if connection_id is not None:
         sessions.bind(request.session, connection_id)
-    device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
-    provider = reverse("console:sso-prove", args=[connection_id]) if connection_id else ""
-    sessions.note_client(request.session, device=device, address=address, provider=provider)
+    mail.remember_language(user, get_language() or "")
+    address = address_of(request)
+    access_log.note_sign_in(user, address=address, second_factor=second_factor.is_on(user))
+    sessions.note_client(request.session, device=request.headers.get("User-Agent", ""), address=address)
 
 
 def address_of(request: HttpRequest) -> str:
@@ -95,6 +92,8 @@ class SignIn(LoginView):
             "ended": self.request.GET.get("ended", ""),
             "passkeys": relying_party() is not None,
             "sign_on": sign_on.is_offered(),
+            "public_check": settings.PUBLIC_CHECK,
+            "sign_up": sign_up.is_on(),
         }
         return {**super().get_context_data(**kwargs), **shown}
 
@@ -224,33 +223,6 @@ def _offer_passkey(request: HttpRequest, then: str, status: int, problem: str = 
     options = ceremony.offer(request, ceremony.SIGN_IN)
     context = {"then": then, "problem": problem, "passkey": options, "party": relying_party()}
     return page(request, "login_passkey.html", context, status=status)
-
-
-@public(methods=("GET", "POST"))
-def by_passkey(request: HttpRequest) -> HttpResponse:
-    """Signing in with a passkey alone: whoever it belongs to. It stands for password and second factor."""
-    then = _safe_next(request)
-    if request.user.is_authenticated:
-        return redirect(then)
-    try:
-        # Counted, as it makes a session for anybody.
-        Attempt.of(request, "open").admit()
-        if request.method == "POST":
-            return _signed_in(request, ceremony.verified(request, ALONE), then)
-    except TooManyAttempts as refused:
-        context = {"then": then, "problem": refused.detail}
-        return too_many(page(request, "login_passkey.html", context), refused)
-    except Invalid as error:
-        context = {"then": then, "problem": error.detail, "passkey": ceremony.offer(request, ALONE)}
-        return page(request, "login_passkey.html", context, status=422)
-    return page(request, "login_passkey.html", {"then": then, "passkey": ceremony.offer(request, ALONE)})
-
-
-def _safe_next(request: HttpRequest) -> str:
-    """Where the person wanted to go, if that is a page of ours."""
-    wanted = request.POST.get("next") or request.GET.get("next") or ""
-    ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    return wanted if ours else resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 def _user_awaiting_code(request: HttpRequest) -> User | None:

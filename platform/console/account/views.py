@@ -252,3 +252,9 @@ def choose_language(request: HttpRequest) -> HttpResponse:
         samesite="Lax",
     )
     return response
+
+
+def _remember_language(request: HttpRequest, language: str) -> None:
+    """Letters come in the language of the pages."""
+    if isinstance(request.user, User):
+        mail.remember_language(request.user, language)
