@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import QueryDict
+from django.template.loader import render_to_string
 from django.test import Client
 
 from console.search.forms import MAX_ADDRESS, address_of, form_of
@@ -163,6 +165,16 @@ def test_keys_that_tell_nothing_apart_are_left_out(counts: dict[str, int], total
     values = [{"value": value, "count": count} for value, count in counts.items()]
     groups = groups_of({"key": {"type": "text", "values": values}}, {"key": "Label"}, [], total)
     assert [group.label for group in groups] == (["Label"] if shown else [])
+
+
+def test_counts_that_are_at_least_so_high_say_so() -> None:
+    facets = {"key": {"type": "text", "values": [{"value": "a", "count": 4}], "estimated": True}}
+    [group] = groups_of(facets, {}, [], 9)
+    assert [choice.estimated for choice in group.choices] == [True]
+    shown = render_to_string(
+        "console/parts/facet_value.html", {"choice": replace(group.choices[0], count=4_321)}
+    )
+    assert '<span class="count">4,321+</span>' in shown
 
 
 def test_what_is_chosen_is_always_shown() -> None:

@@ -37,7 +37,7 @@ from console.search.forms import (
     read_query,
     schema_of,
 )
-from console.search.refinements import MAX_ONLY, label_of_filter, read_refinements
+from console.search.refinements import GENERATED_WORDS, MAX_ONLY, label_of_filter, read_refinements
 from ml.media import MediaError
 from tenants.accounts.permissions import MODERATE, SEARCH
 from tenants.datasets import selectors
@@ -126,6 +126,7 @@ def notes_of(query: Body, datasets: list[Dataset]) -> str:
         *(str(labels.MODALITIES.get(one, one)) for one in query.get("modalities") or ()),
         *(label_of_filter(one, keys) for one in _choices(query)),
         *([_("not “%(words)s”") % {"words": unlike["text"]}] if unlike.get("text") else []),
+        *([GENERATED_WORDS[query["generated"]]] if query.get("generated") in GENERATED_WORDS else []),
         *([dict(SORTS)[query["sort"]]] if query.get("sort") in dict(SORTS) else []),
         *([_("weaker matches, too")] if query.get("min_relevance") == 0 else []),
     ]
@@ -161,6 +162,8 @@ def _pairs(query: Body) -> Iterator[tuple[str, str]]:
     yield from (("like", str(one)) for one in like.get("assets") or ())
     yield from (("unlike", str(one)) for one in unlike.get("assets") or ())
     yield from (("only", one) for one in _choices(query))
+    if query.get("generated") in GENERATED_WORDS:
+        yield "generated", query["generated"]
     if unlike.get("text"):
         yield "unlike_text", unlike["text"]
     yield from (("modality", one) for one in query.get("modalities") or ())

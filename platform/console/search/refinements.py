@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.paging import parse_id
 from console.presenters import asset_name
@@ -29,6 +30,9 @@ SHOWN = 8
 
 Facets = dict[str, dict[str, Any]]
 Generated = Literal["", "include", "only"]
+
+# What is said of assets that were made here, where they are not left out.
+GENERATED_WORDS = {"include": gettext_lazy("With AI-generated"), "only": gettext_lazy("Only AI-generated")}
 
 
 @dataclass
@@ -144,12 +148,16 @@ class Chip:
 
 @dataclass(frozen=True)
 class Choice:
-    """A value that results can be narrowed to; `place` is its id on the page, where the focus comes back to it."""
+    """A value that results can be narrowed to; `place` is its id on the page, where the focus comes back to it.
+
+    `estimated`: there are at least `count`.
+    """
 
     label: str
     count: int
     value: str
     chosen: bool
+    estimated: bool = False
 
     @property
     def place(self) -> str:
@@ -170,8 +178,8 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
     named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
     chips = [Chip(name, str(one), _asset_label(assets.get(one)), assets.get(one)) for name, one in named]
     chips += [Chip("only", text, label_of_filter(text, labels)) for text in refined.only]
-    words = {"include": _("With AI-generated"), "only": _("Only AI-generated")}
-    return chips + [Chip("generated", one, words[one]) for one in [refined.generated] if one]
+    chosen = [refined.generated] if refined.generated else []
+    return chips + [Chip("generated", one, str(GENERATED_WORDS[one])) for one in chosen]
 
 
 def _asset_label(asset: Asset | None) -> str:
@@ -193,7 +201,8 @@ def groups_of(facets: Facets, labels: dict[str, str], chosen: Collection[str], t
     """
     groups = []
     for key, facet in facets.items():
-        choices = [_choice(key, value, chosen) for value in facet["values"] if value["count"]]
+        estimated = bool(facet.get("estimated"))
+        choices = [_choice(key, value, chosen, estimated) for value in facet["values"] if value["count"]]
         if any(choice.chosen for choice in choices) or _tells_apart(choices, total):
             groups.append(Group(labels.get(key, key), choices[:SHOWN], choices[SHOWN:]))
     return groups
@@ -206,11 +215,11 @@ def _tells_apart(choices: Sequence[Choice], total: int) -> bool:
     return 2 * sum(choice.count for choice in choices) >= total
 
 
-def _choice(key: str, counted: dict[str, Any], chosen: Collection[str]) -> Choice:
+def _choice(key: str, counted: dict[str, Any], chosen: Collection[str], estimated: bool) -> Choice:
     given = counted["value"]
     condition = {key: given if isinstance(given, dict) else {"eq": given}}
     text = json.dumps(condition, sort_keys=True, ensure_ascii=False)
-    return Choice(label_of(given), counted["count"], text, text in chosen)
+    return Choice(label_of(given), counted["count"], text, text in chosen, estimated)
 
 
 def label_of(value: object) -> str:
