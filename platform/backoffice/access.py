@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from backoffice.site import site
+from backoffice.navigation import navigation, section_of
 from tenants.accounts import reauthentication, second_factor, sessions
 from tenants.accounts.models import User
 from tenants.accounts.operators import Operator, label_of

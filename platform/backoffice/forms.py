@@ -12,7 +12,7 @@ from console.forms import StyledForm
 from tenants.accounts import trials
 from tenants.accounts.models import METADATA, METADATA_DEFAULT, RATE, RESOURCES, Acting, FeatureFlag, Plan
 from tenants.accounts.operators import MAX_REASON
-from tenants.people import approvals
+from tenants.people import approvals, plan_requests
 
 NAMES = {
     "requests": gettext_lazy("Requests a month"),
@@ -245,7 +245,7 @@ class ApprovalForm(ActForm):
         min_value=approvals.LEAST_MINUTES,
         max_value=approvals.MOST_MINUTES,
         initial=60,
-        label=gettext_lazy("Minutes"),
+        label=gettext_lazy("Duration in minutes"),
     )
     field_order = ["reason", "access", "minutes"]
 

@@ -34,18 +34,26 @@ class Reply:
 
 @dataclass(frozen=True)
 class Question:
-    """A GET, or a POST where there is a body. At most `most` bytes are read of the answer."""
+    """A GET, or a POST where there is a body. At most `most` bytes are read of the answer.
+
+    `within_s`: from resolving the name to the last byte; None: SSO_TIMEOUT_S.
+    """
 
     url: str
     most: int
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    within_s: float | None = None
+
+    @property
+    def limit_s(self) -> float:
+        limit: float = settings.SSO_TIMEOUT_S if self.within_s is None else self.within_s
+        return limit
 
 
 def fetch(question: Question, allowed: ssrf_guard.Allowance) -> Reply:
-    """Ask once, within SSO_TIMEOUT_S from resolving the name to the last byte. Raises Unreachable; never from within
-    a transaction."""
-    until = time.monotonic() + settings.SSO_TIMEOUT_S
+    """Ask once, in the question's time. Raises Unreachable; never from within a transaction."""
+    until = time.monotonic() + question.limit_s
     try:
         target = ssrf_guard.read(question.url, allowed)
         addresses = ssrf_guard.addresses_of(target, allowed)
@@ -57,7 +65,7 @@ def fetch(question: Question, allowed: ssrf_guard.Allowance) -> Reply:
         raise Unreachable(said) from error
     except (OSError, http.client.HTTPException) as error:
         if time.monotonic() >= until - 0.1:
-            said = _("No answer within %(count)s seconds.") % {"count": f"{settings.SSO_TIMEOUT_S:g}"}
+            said = _("No answer within %(count)s seconds.") % {"count": f"{question.limit_s:g}"}
             raise Unreachable(said) from error
         raise Unreachable(_("The connection failed, or the answer is not HTTP.")) from error
 
@@ -66,7 +74,7 @@ def _ask(question: Question, target: ssrf_guard.Target, addresses: list[str], un
     sock = sending.connect(target, addresses, until)
     with contextlib.closing(sock.dup()) as handle, contextlib.closing(sock), sending.watchdog(handle, until):
         connection = http.client.HTTPConnection(target.host, target.port)
-        connection.sock = sending.secured(sock, target, settings.SSO_TIMEOUT_S) if target.secure else sock
+        connection.sock = sending.secured(sock, target, question.limit_s) if target.secure else sock
         with contextlib.closing(connection):
             method = "GET" if question.body is None else "POST"
             connection.putrequest(method, target.path, skip_host=True, skip_accept_encoding=True)

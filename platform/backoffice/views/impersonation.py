@@ -34,23 +34,6 @@ def begin(request: Request, slug: str) -> HttpResponse:
     return show(request, slug, status=422, act=form)
 
 
-@operators(methods=("POST",), fresh=True)
-def ask(request: Request, slug: str) -> HttpResponse:
-    """Ask the tenant's owners for their approval."""
-    form, tenant = ApprovalForm(request.POST), get_tenant(slug)
-    if form.is_valid():
-        try:
-            approvals.request_approval(
-                by=request.operator, user=request.user, tenant=tenant, **form.cleaned_data
-            )
-        except (Invalid, Conflict) as error:
-            form.refuse(error)
-        else:
-            messages.success(request, _("The owners have been asked. Their answer appears here."))
-            return redirect("operator:tenant", slug=slug)
-    return show(request, slug, status=422, ask=form)
-
-
 @operators(methods=("POST",))
 def ask(request: Request, slug: str) -> HttpResponse:
     """Ask the tenant's owners for their approval."""
@@ -63,7 +46,7 @@ def ask(request: Request, slug: str) -> HttpResponse:
         except (Invalid, Conflict) as error:
             form.refuse(error)
         else:
-            messages.success(request, _("The owners are asked. Their answer appears here."))
+            messages.success(request, _("The owners have been asked. Their answer appears here."))
             return redirect("operator:tenant", slug=slug)
     return show(request, slug, status=422, ask=form)
 

@@ -93,7 +93,13 @@ def show(request: Request, slug: str, status: int = 200, **bound: object) -> Htt
         **bound,
     }
     approvals.hide_content(figures.failed, request.operator)
-    context = {"title": row.name, "tenant": row, "figures": figures, "forms": forms}
+    context = {
+        "title": row.name,
+        "tenant": row,
+        "figures": figures,
+        "forms": forms,
+        "trial_days": trials.days_left(row),
+    }
     if approvals.is_required(row):
         context["asks"] = True
         context["asked"] = approvals.latest_request(row, request.operator)
@@ -150,6 +156,16 @@ def change_limits(request: Request, slug: str) -> HttpResponse:
 
     return _apply_change(
         request, slug, "limits", LimitsForm(request.POST), change, _("The limits were changed.")
+    )
+
+
+@operators(methods=("POST",))
+def change_trial(request: Request, slug: str) -> HttpResponse:
+    def change(form: Any) -> None:
+        tenancies.set_trial_end(**acting_operator(request), slug=slug, days=form.cleaned_data["days"])
+
+    return _apply_change(
+        request, slug, "trial", TrialForm(request.POST), change, _("The end of the trial is changed.")
     )
 
 

@@ -77,7 +77,7 @@ def health_problems() -> list[HealthProblem]:
             log.warning("a check of the installation failed", exc_info=True, extra={"check": name})
             found.append(
                 HealthProblem(
-                    _("“%(name)s” could not be looked at") % {"name": _(name)},
+                    _("“%(name)s” could not be checked") % {"name": _(name)},
                     _("See the log of the web process."),
                 )
             )
@@ -249,4 +249,5 @@ CHECKS: dict[str, Callable[[], Iterator[HealthProblem]]] = {
     gettext_noop("webhooks"): _webhooks,
     gettext_noop("quotas"): _quotas,
     gettext_noop("erasures"): _erasures,
+    gettext_noop("requests"): _requests,
 }

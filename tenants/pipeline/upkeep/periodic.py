@@ -35,7 +35,7 @@ from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
 from tenants.pipeline.upkeep import ranges
 from tenants.pipeline.upkeep.job_archive import archive_jobs
-from tenants.retrieval import index, map_points, model_routing, query_pictures, saved, standing
+from tenants.retrieval import index, map_points, model_routing, query, query_pictures, saved, standing
 from tenants.retrieval.index import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
