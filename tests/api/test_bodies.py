@@ -195,6 +195,46 @@ def test_large_bodies_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.Mo
     asyncio.run(run())
 
 
+def test_large_bodies_of_strangers_are_bounded_by_network_and_take_no_place_of_a_tenant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_bodies, "MAX_OPEN_OF_NETWORK", 1)
+    monkeypatch.setattr(request_bodies, "MAX_OPEN", 2)
+
+    async def status(of: Bodies, network: str) -> int:
+        with pytest.raises(Refusal) as refusal:
+            async with of.of_network(sender(b"abc"), 3, network):
+                pass
+        return refusal.value.problem.status
+
+    async def run() -> None:
+        of = Bodies()
+        async with AsyncExitStack() as held:
+            for network in ("192.0.2.1", "192.0.2.2"):
+                await held.enter_async_context(of.of_network(sender(b"abc"), 3, network))
+            assert [await status(of, network) for network in ("192.0.2.1", "192.0.2.3")] == [429, 503]
+            assert await spooled(of, sender(b"abc"), 3, "tenant") == b"abc"
+        async with of.of_network(sender(b"abc"), 3, "192.0.2.1") as file:
+            assert file.read() == b"abc"
+        assert not of._open
+
+    asyncio.run(run())
+
+
+def test_a_large_body_of_a_stranger_has_to_be_complete_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_bodies, "OPEN_DEADLINE_S", 0.4)
+    # A tenant's would have hours.
+    quick_enough = [part for _ in range(100) for part in (b"x" * 20 * KB, 0.05)]
+
+    async def run() -> int:
+        with pytest.raises(Refusal) as refusal:
+            async with Bodies().of_network(sender(*quick_enough), 2000 * KB, "192.0.2.1"):
+                pass
+        return refusal.value.problem.status
+
+    assert asyncio.run(run()) == 408
+
+
 @pytest.fixture
 def free_kb(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says how many kB the disk has beyond what is kept free."""

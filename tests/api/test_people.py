@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from config.self_service import SelfService
 from tenants.accounts import keys, links
-from tenants.accounts.models import CustomRole, Invitation, KeyDigest, Membership, User
+from tenants.accounts.models import CustomRole, Invitation, KeyDigest, Membership, Plan, PlanRequest, User
 from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.accounts.services import set_role
 from tenants.datasets.services import create_dataset
@@ -319,3 +319,96 @@ def test_a_role_that_is_not_there_is_given_to_nobody(api: Api, party: Party, rol
     refused(api.post("/invitations", {"email": "x@people.example", "role": role}), 422, "invalid", "/role")
     assert Membership.objects.get(user=ann).role == "viewer"
     assert not Invitation.objects.filter(tenant=party.tenant).exists()
+
+
+# --- Requests for more ---
+
+
+@pytest.fixture
+def offered(settings: Any, party: Party) -> Iterator[Plan]:
+    settings.SELF_SERVICE = SelfService(frozenset({"requests"}))
+    slug = f"p-{uuid.uuid4().hex}"
+    yield Plan.objects.create(slug=slug, name="Large", limits={"assets": 9000}, offered=True)
+    # The operators' overview of other tests counts those that are open.
+    PlanRequest.objects.filter(tenant=party.tenant).delete()
+
+
+@pytest.fixture
+def asking(party: Party, offered: Plan) -> Api:
+    """With a key that a member made."""
+    with tenant_scope(party.id):
+        maker = new_member(party, "admin")
+        return Api(keys.create_key(name="test", scopes=list(SCOPES), created_by=maker)[1])
+
+
+def test_a_key_asks_for_more_and_withdraws(party: Party, asking: Api, offered: Plan) -> None:
+    Plan.objects.create(slug=f"h-{uuid.uuid4().hex}", name="Only for Acme")
+    assert [one for one in asking.get("/offered-plans").json()["results"] if one["slug"] == offered.slug] == [
+        {"slug": offered.slug, "name": "Large", "limits": {"assets": 9000.0}}
+    ]
+    wanted = {"plan": offered.slug, "resource": "vectors", "amount": 70000, "note": "A larger catalogue."}
+    header = {"Idempotency-Key": "once"}
+    made = asking.call("POST", "/plan-requests", wanted, header)
+    assert made.status_code == 201
+    row = PlanRequest.objects.get(tenant=party.tenant)
+    assert made.json() == {
+        "id": str(row.id),
+        "state": "open",
+        **wanted,
+        "asked_by": row.asked_by.email,
+        "answer": None,
+        "created_at": made.json()["created_at"],
+        "answered_at": None,
+    }
+    assert asking.call("POST", "/plan-requests", wanted, header).content == made.content
+    refused(asking.post("/plan-requests", {"note": "More."}), 409, "conflict")
+    assert asking.get("/plan-requests").json()["results"] == [made.json()]
+    gone = asking.post(f"/plan-requests/{row.id}/withdraw", None).json()
+    assert (gone["state"], gone["answered_at"] is None) == ("withdrawn", False)
+    refused(asking.post(f"/plan-requests/{row.id}/withdraw", None), 409, "conflict")
+    assert asking.post("/plan-requests", {"note": "More."}).json()["plan"] is None
+    refused(asking.post(f"/plan-requests/{row.id}/withdraw", None), 409, "conflict")
+    with tenant_scope(party.id):
+        lines = AuditEvent.objects.filter(verb__startswith="plan.request").order_by("id")
+        assert [line.verb for line in lines] == ["plan.requested", "plan.request_withdrawn", "plan.requested"]
+
+
+def test_where_it_is_off_nothing_is_asked_for(api: Api, party: Party) -> None:
+    made = PlanRequest.objects.create(tenant=party.tenant, note="More.", state="withdrawn")
+    for method, path in (
+        ("GET", "/offered-plans"),
+        ("GET", "/plan-requests"),
+        ("POST", "/plan-requests"),
+        ("POST", f"/plan-requests/{made.id}/withdraw"),
+    ):
+        problem = refused(api.call(method, path), 404, "not-found")
+        assert problem["detail"] == "On this installation nothing is asked for here."
+
+
+@pytest.mark.parametrize(
+    ("more", "pointer"),
+    [
+        ({"note": None}, "/note"),
+        ({"note": ""}, "/note"),
+        ({"note": " \n"}, "/note"),
+        ({"note": 5}, "/note"),
+        ({"note": "a\x00b"}, "/note"),
+        ({"note": "\ud800"}, "/note"),
+        ({"note": "x" * 1001}, "/note"),
+        ({"plan": "no-such-plan"}, "/plan"),
+        ({"plan": 5}, "/plan"),
+        ({"plan": "x" * 51}, "/plan"),
+        ({"resource": "colours", "amount": 5}, "/resource"),
+        ({"resource": ["assets"], "amount": 5}, "/resource"),
+        ({"resource": "assets"}, "/amount"),
+        ({"amount": 5}, "/resource"),
+        ({"resource": "assets", "amount": -1}, "/amount"),
+        ({"resource": "assets", "amount": 1e300}, "/amount"),
+        ({"resource": "assets", "amount": "5"}, "/amount"),
+        ({"resource": "assets", "amount": True}, "/amount"),
+        ({"words": "x"}, "/words"),
+    ],
+)
+def test_what_cannot_be_asked_for(asking: Api, party: Party, more: Any, pointer: str) -> None:
+    refused(asking.post("/plan-requests", {"note": "More.", **more}), 422, "invalid", pointer)
+    assert not PlanRequest.objects.filter(tenant=party.tenant).exists()
