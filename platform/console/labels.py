@@ -46,20 +46,12 @@ STATES = {
     "withdrawn": pgettext_lazy("state", "withdrawn"),
 }
 
-# Of an operator's request to work in the workspace.
+# Of a tenant's request for more than its plan gives.
 PLAN_REQUESTS = {
     "open": pgettext_lazy("request", "waits"),
     "granted": pgettext_lazy("request", "granted"),
     "declined": pgettext_lazy("request", "declined"),
     "withdrawn": pgettext_lazy("request", "withdrawn"),
-}
-
-OPERATOR_REQUESTS = {
-    "pending": pgettext_lazy("request", "waits"),
-    "approved": pgettext_lazy("request", "approved"),
-    "denied": pgettext_lazy("request", "denied"),
-    "revoked": pgettext_lazy("request", "taken back"),
-    "expired": pgettext_lazy("request", "ended"),
 }
 
 ROLES = {
@@ -210,14 +202,13 @@ VERBS = {
     "key.limited": _("Limits of a key changed"),
     "key.rotated": _("Key rotated"),
     "key.revoked": _("Key revoked"),
-    "key.limited": _("Key’s limits changed"),
     "member.provisioned": _("Added by the identity provider"),
     "member.unprovisioned": _("Dropped by the identity provider"),
     "member.activated": _("Activated a member"),
     "group.provisioned": _("Group added by the identity provider"),
     "group.unprovisioned": _("Group dropped by the identity provider"),
     "role.created": _("Role created"),
-    "role.changed": _("Role changed"),
+    "role.changed": _("Definition of a role changed"),
     "role.deleted": _("Role deleted"),
     "provisioning.token_made": _("Provisioning token created"),
     "provisioning.token_rotated": _("Provisioning token rotated"),
@@ -294,11 +285,10 @@ VERBS = {
     "tenant.limits_changed": _("Limits of the tenant changed"),
     "tenant.exported": _("Tenant exported"),
     "tenant.erased": _("Tenant erased"),
-    "operators.approval_asked": _("Changed whether operators need an approval"),
-    "operators.requested": _("An operator asked for an approval"),
-    "operators.approved": _("Approved an operator’s request"),
-    "operators.denied": _("Denied an operator’s request"),
-    "operators.revoked": _("Took an operator’s approval back"),
+    "operators.requested": _("Operator asked for approval"),
+    "operators.approved": _("Operator’s request approved"),
+    "operators.denied": _("Operator’s request denied"),
+    "operators.revoked": _("Operator’s approval revoked"),
     "acting.started": _("Operator began to act for the workspace"),
     "acting.ended": _("Operator stopped acting for the workspace"),
     "plan.created": _("Plan created"),
@@ -306,6 +296,8 @@ VERBS = {
     "plan.deleted": _("Plan deleted"),
     "job.retried": _("Job retried"),
     "job.cancelled": _("Job cancelled"),
+    "flag.set": _("Feature flag set"),
+    "flag.reset": _("Feature flag reset"),
     "export.downloaded": _("Export downloaded"),
     "map.created": _("Map created"),
     "map.deleted": _("Map deleted"),

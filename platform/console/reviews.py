@@ -255,9 +255,11 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
         audit = review.audit
         shape = selectors.audit_shape(audit)
         case = read_cases([audit.id])[audit.id]
-        with whole_tenant():
-            # By all flags of the item, also those of queues that the person does not see.
-            standing = read_cases([audit.id])[audit.id].standing()
+        standing = case.standing()
+        if request.workspace.narrowing is not None:
+            with whole_tenant():
+                # By all flags of the item, also those of queues that the person does not see.
+                standing = read_cases([audit.id])[audit.id].standing()
         # A second opinion is asked for unbiased: it does not show the first.
         blind = review.kind == Review.Kind.SECOND and review.state in WAITING
         rule = next((rule for rule in rules_of(audit) if rule.id == review.rule), None)

@@ -38,7 +38,7 @@ def test_an_owner_chooses_datasets_and_queues_and_lifts_it_again(
     address = f"/people/{reviewer.pk}/narrowing"
     page = owner.get(address).content.decode()
     assert "Shop window" in page
-    assert "Somebody appealed" in page
+    assert "Appealed" in page
     assert faults_of(page) == []
     sent = {"limit_datasets": "on", "datasets": [str(dataset.id)], "limit_queues": "on", "queues": ["appeal"]}
     assert owner.post(address, sent)["Location"] == "/people"

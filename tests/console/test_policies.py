@@ -53,15 +53,26 @@ def save(client: Client, policy: Policy, document: Any, **fields: str) -> Any:
 
 def confirmed(client: Client, address: str, fields: dict[str, str]) -> Any:
     """What the page of the difference sends, after it was shown."""
-    shown = client.post(address, fields)
-    assert shown.status_code == 200
-    page = shown.content.decode()
+    done = answer(client, asked(client.post(address, fields)))
+    assert done.status_code == 302
+    return done
+
+
+def asked(response: Any) -> str:
+    """What a page says that shows the difference and asks, and nothing was done."""
+    assert response.status_code == 200
+    page = response.content.decode()
     assert faults_of(page) == []
-    form = page[page.index(f'action="{address}"') :]
-    sent = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form[: form.index("</form>")]))
-    answer = client.post(address, sent)
-    assert answer.status_code == 302
-    return answer
+    question = page.partition("<h1>What would change</h1>")[2]
+    assert 'name="confirm"' in question
+    return question
+
+
+def answer(client: Client, question: str) -> Any:
+    """Send the form of the question as it stands there."""
+    form = re.search(r'<form[^>]* action="([^"]*)"(.*?)</form>', question, re.DOTALL)
+    assert form is not None
+    return client.post(form[1], dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form[2])))
 
 
 def test_no_policies_yet_offers_starters(owner: Client) -> None:
@@ -136,18 +147,6 @@ def test_saving_makes_the_next_version_once(party: Party, policy: Policy, owner:
     assert "It is abusive." in read(owner, f"/policies/{policy.id}?version=zzz")
 
 
-def asked(response: Any) -> str:
-    """The question that a page asks, and nothing was done."""
-    assert response.status_code == 200
-    return response.content.decode().partition('id="ask-enforce"')[2].partition("</dialog>")[0]
-
-
-def answer(owner: Client, question: str) -> Any:
-    """Send the form of the question as it stands there."""
-    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', question))
-    return owner.post(re.findall(r'action="([^"]*)"', question)[0], fields)
-
-
 def test_from_shadow_over_a_share_to_force_and_back(party: Party, policy: Policy, owner: Client) -> None:
     address = f"/policies/{policy.id}/activate"
     assert owner.post(address, {"version": "1", "mode": "shadow"}).status_code == 302
@@ -159,8 +158,8 @@ def test_from_shadow_over_a_share_to_force_and_back(party: Party, policy: Policy
         assert answer(owner, question).status_code == 302
         assert told in read(owner, f"/policies/{policy.id}")
     assert in_force(party) == [("shadow", 1, 1.0), ("enforce", 1, 0.1), ("enforce", 1, 1.0)]
-    answer(owner, asked(owner.post(f"/policies/{policy.id}/roll-back")))
-    assert in_force(party)[-1][0] != "enforce"
+    confirmed(owner, f"/policies/{policy.id}/roll-back", {})
+    assert in_force(party)[-1] == ("shadow", 1, 1.0)
 
 
 def chosen(page: str) -> str | None:
@@ -234,7 +233,7 @@ def test_what_changes_nothing_is_not_asked(party: Party, policy: Policy, owner: 
     save(owner, policy, {"rules": [RULE]})
     # Beside the one that is enforced, which goes on.
     assert owner.post(address, {"version": "2", "mode": "shadow"}).status_code == 302
-    assert "Version 1 decides about" in read(owner, f"/policies/{policy.id}")
+    assert "Version 1 decides on" in read(owner, f"/policies/{policy.id}")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TypeGuard
 from django.utils.translation import gettext as _
 
 from console.audits import labels
+from console.kept_sentences import translated_sentence
 from tenants.datasets import documents
 from tenants.datasets.content_responses import read_text
 from tenants.datasets.models import Asset, TranscriptSegment

@@ -1,10 +1,12 @@
-"""What is in force: put there, taken out and rolled back, each after its difference was shown and agreed to."""
+"""What is in force: put there, taken out and rolled back, each after its difference was shown and agreed to.
+
+So nothing is switched off unasked, and nobody enforces more than they were told."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ from console.policies.views import ActivateForm, show_policy
 from tenants.accounts.permissions import ADMIN
 from tenants.errors import Conflict, Invalid
 from tenants.moderation import policies
-from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion
+from tenants.moderation.models import Policy, PolicyActivation
 from tenants.moderation.policies import previews
 from tenants.moderation.policies import selectors as policy_selectors
 
@@ -75,7 +77,8 @@ def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
             sent = {"version": given["version"], "mode": given["mode"], "percent": given["percent"] or 100}
             return _confirm(request, policy, now, after, sent=sent, act="console:policy-activate")
         with request.workspace.open():
-            policies.activate(**asked, actor=actor_of(request).label, as_of=_as_of(request))
+            number = policies.newest_number(now)
+            policies.activate(**asked, actor=actor_of(request).label, as_of=number)
     except (Invalid, Conflict) as error:
         form.add_error(None, error.detail)
         return show_policy(request, policy_id, {"activate_form": form}, 422)
@@ -105,7 +108,8 @@ def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         if _enforced(now) != _enforced(after) and not _agreed(request, now):
             return _confirm(request, policy, now, after, sent={}, act="console:policy-roll-back")
         with request.workspace.open():
-            policies.roll_back(policy_id=policy_id, actor=actor_of(request).label, as_of=_as_of(request))
+            number = policies.newest_number(now)
+            policies.roll_back(policy_id=policy_id, actor=actor_of(request).label, as_of=number)
         messages.success(request, _("Rolled back: the previous version is active again."))
     except Conflict as error:
         messages.error(request, error.detail)
@@ -141,31 +145,26 @@ class RuleLine:
     after: str
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A version that decides, of all items or of a share."""
-
-    policy: Policy
-    version: PolicyVersion
-    ratio: float
-
-
 def _confirm(
     request: Request, policy: Policy, now: Rows, after: Rows, *, sent: Mapping[str, Any], act: str
 ) -> HttpResponse:
     with request.workspace.open():
-        before_holder, after_holder = _holder(now), _holder(after)
+        held_before, held_after = policies.deciders(now), policies.deciders(after)
+        held, would_hold = _counted(held_before, held_after)
         beside, tried = previews.regime_of(now), previews.regime_of(after)
         datasets = dataset_names()
     found = previews.count_recent(request.workspace.tenant.id, tried, beside)
     with request.workspace.open():
         changes = change_lines(found)
-    old, new = (holder.version.document if holder else {} for holder in (before_holder, after_holder))
+    old, new = (holders[0].version.document if holders else {} for holders in (held_before, held_after))
     differ = previews.compare_documents(old, new)
     context = {
         "policy": policy,
-        "before": before_holder,
-        "after_that": after_holder,
+        "before": held_before,
+        "after_that": held_after,
+        "held": held,
+        "would": would_hold,
+        "days": policy_selectors.COUNTED_DAYS,
         "rules": [_rule_line(change, datasets) for change in differ.rules],
         "fields": [(FIELDS.get(name, name), _short(old, name), _short(new, name)) for name in differ.fields]
         if old and new
@@ -180,12 +179,14 @@ def _confirm(
     return page(request, "policy_confirm.html", context)
 
 
-def _holder(rows: Rows) -> Holder | None:
-    row = policies.enforcing_row(rows)
-    if row is None or row.enforced_id is None:
-        return None
-    version = PolicyVersion.objects.select_related("policy").get(pk=row.enforced_id)
-    return Holder(version.policy, version, row.ratio)
+def _counted(
+    before: Sequence[policies.Decider], after: Sequence[policies.Decider]
+) -> tuple[policy_selectors.Held, policy_selectors.Held | None]:
+    """What the versions that decide now did in the last days; and what the one that would decide would have done,
+    where it ran in shadow."""
+    now = {one.version.pk for one in before}
+    new = next((one.version.pk for one in after if one.version.pk not in now), None)
+    return policy_selectors.held_by(now), policy_selectors.would_have_held(new) if new else None
 
 
 def _rule_line(change: previews.RuleChange, datasets: Mapping[str, str]) -> RuleLine:

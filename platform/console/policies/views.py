@@ -5,14 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -72,9 +70,6 @@ class ActivateForm(StyledForm):
         initial=100,
         label=gettext_lazy("Percentage of items"),
     )
-
-    # The number of the newest change when the person was told what this one would do.
-    told = forms.IntegerField(required=False, min_value=0, max_value=2**31 - 1, widget=forms.HiddenInput)
 
     @property
     def ratio(self) -> float:
@@ -165,6 +160,13 @@ def show_policy(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], s
         }
     context["activate_form"] = ActivateForm(initial=_as_it_is(version.number, state))
     return page(request, "policy.html", {**context, **forms}, status=status)
+
+
+def _as_it_is(number: int, state: shapes.PolicyState) -> dict[str, Any]:
+    """What holds for this version; for one that is not in force shadow, which changes nothing, is the next step."""
+    if state.version == number:
+        return {"version": number, "mode": "enforce", "percent": round((state.ratio or 1.0) * 100)}
+    return {"version": number, "mode": "shadow", "percent": 100}
 
 
 def _in_words(document: Mapping[str, Any]) -> dict[str, str]:

@@ -43,7 +43,6 @@ _TABLES = {
     "erased": labels.ERASED,
     "modality": labels.MODALITIES,
     "resource": labels.RESOURCES,
-    "operator-request": labels.OPERATOR_REQUESTS,
     "plan-request": labels.PLAN_REQUESTS,
     "role": labels.ROLES,
     "role-meaning": labels.ROLE_MEANINGS,

@@ -1,13 +1,14 @@
 """Policies and their versions, what is in force, and trying one on the history. What a version says is in `rules`."""
 
 from tenants.moderation.policies.services import (
-    Change,
+    Decider,
     InForce,
     activate,
     add_version,
     after_activation,
     after_roll_back,
     create_policy,
+    deciders,
     deciding_version,
     enforcing_row,
     free_name,
@@ -20,13 +21,14 @@ from tenants.moderation.policies.services import (
 )
 
 __all__ = [
-    "Change",
+    "Decider",
     "InForce",
     "activate",
     "add_version",
     "after_activation",
     "after_roll_back",
     "create_policy",
+    "deciders",
     "deciding_version",
     "enforcing_row",
     "free_name",

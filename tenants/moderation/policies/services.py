@@ -142,6 +142,26 @@ def _with(
     return after
 
 
+@dataclass(frozen=True)
+class Decider:
+    """A version that is enforced, and about which share of items it decides (0 to 1)."""
+
+    version: PolicyVersion
+    ratio: float
+
+
+def deciders(now: Mapping[uuid.UUID, PolicyActivation]) -> tuple[Decider, ...]:
+    """Which versions are enforced where this holds: none, one, or one for a share and another for the rest."""
+    row = enforcing_row(now)
+    if row is None or row.enforced_id is None:
+        return ()
+    shares = {row.enforced_id: row.ratio}
+    if row.rest_id is not None and row.ratio < 1.0:
+        shares[row.rest_id] = 1.0 - row.ratio
+    versions = PolicyVersion.objects.select_related("policy").in_bulk(list(shares))
+    return tuple(Decider(versions[version_id], ratio) for version_id, ratio in shares.items())
+
+
 def newest_number(now: Mapping[uuid.UUID, PolicyActivation]) -> int:
     """Which activation was the last; 0 where there was none."""
     return max((row.number for row in now.values()), default=0)
@@ -224,7 +244,7 @@ def _switch_off(row: PolicyActivation, current: PolicyActivation | None) -> None
 def _commit(
     row: PolicyActivation, enforcing: PolicyActivation | None, verb: str, actor: str
 ) -> PolicyActivation:
-    last = _last_number()
+    last = PolicyActivation.objects.order_by("-number").values_list("number", flat=True).first() or 0
     if row.enforced_id is not None and enforcing is not None and enforcing.policy_id != row.policy_id:
         last += 1
         PolicyActivation.objects.create(

@@ -108,8 +108,15 @@ BY_ANOTHER = Q(kind__in=[Kind.SECOND, Kind.APPEAL]) | ~Q(of_review=None)
 def claimable_by(actor: str) -> QuerySet[Review]:
     """The flags that nobody holds and that this actor may see and decide."""
     free = Review.objects.filter(state=State.OPEN)
-    seen = visible_to(actor, free).exclude(BY_ANOTHER & Q(decided_before(actor)))
-    return seen.exclude(pk__in=own_appeals(actor).values("review_id")) if _leaves_to_others(actor) else seen
+    theirs = visible_to(actor, free).exclude(BY_ANOTHER & Q(decided_before(actor)))
+    if _leaves_to_others(actor):
+        theirs = theirs.exclude(pk__in=own_appeals(actor).values("review_id"))
+    if narrowing() is None:
+        return theirs
+    # Also what they decided before in queues that they do not see any more.
+    with whole_tenant():
+        barred = list(free.filter(BY_ANOTHER, decided_before(actor)).values_list("pk", flat=True))
+    return theirs.exclude(pk__in=barred)
 
 
 def own_appeals(actor: str) -> QuerySet[Appeal]:
@@ -134,7 +141,10 @@ def has_other_reviewers(actor: str) -> bool:
 
 def why_barred(actor: str, review: Review) -> str:
     """Why another person has to decide this flag; empty where the actor may."""
-    if Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists():
+    # Also where it was in a queue that they do not see any more.
+    with whole_tenant():
+        barred = Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists()
+    if barred:
         return _("You have decided about this item before; another person has to decide this.")
     if review.kind == Kind.APPEAL and own_appeals(actor).filter(review_id=review.pk).exists():
         return (

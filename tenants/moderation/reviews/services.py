@@ -146,9 +146,9 @@ def decide_review(
         raise Invalid(_("Only what is blocked can be put on a list."), pointer="/block_copies")
     if block_copies and narrowing() is not None:
         raise NotAllowed(_(COPIES_ELSEWHERE))
-    # Who may see the flag decides it; what follows is of all flags of the item, and of the tenant's record.
     with tenant_scope(current_tenant_id()):
         review = queue.get_review(review_id=review_id, actor=actor)
+        # Who may see the flag decides it; what follows is of all flags of the item, and of the tenant's record.
         return _decide(review, verdict, actor, block_copies=block_copies, list_id=list_id)
 
 

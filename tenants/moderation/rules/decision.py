@@ -89,6 +89,8 @@ class Compiled:
 
     def decide(self, evidence: Mapping[str, Any], facts_seen: Mapping[str, object] | None = None) -> Decision:
         """Never raises, whatever the evidence holds. `facts_seen`: in place of what the evidence's facts conclude."""
+        import cel
+
         evidence = _without_ended(evidence)
         known, wrong = (facts_seen, "") if facts_seen is not None else self._conclude(evidence)
         evidence = {**evidence, "facts": known}
