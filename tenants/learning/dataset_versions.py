@@ -31,6 +31,7 @@ from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning import shapes
 from tenants.learning.models import LearntModel
+from tenants.names import check_name
 from tenants.retrieval import filters
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.shapes import UNSET, JsonObject
@@ -84,6 +85,7 @@ def make_version(
     dataset has as many versions as it may.
     """
     chosen = chosen or Chosen()
+    check_name(name.strip())
     fields = {"name": _checked(name, "/name", 1, MAX_NAME), "note": _checked(note, "/note", 0, MAX_NOTE)}
     try:
         with tenant_scope(current_tenant_id()):

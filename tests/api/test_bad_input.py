@@ -227,6 +227,18 @@ def test_a_name_that_deceives_is_refused_and_says_why(api: Api, path: str, name:
     assert api.get(path).json() == before
 
 
+@pytest.mark.parametrize("name", DECEIVING)
+def test_versions_and_sources_of_a_dataset_bear_no_such_name(
+    api: Api, dataset: str, add_text: Callable, name: str
+) -> None:
+    add_text("x")
+    source = {"kind": "redis", "url": "rediss://broker.example/2", "topic": "orders", "dataset": dataset}
+    for path, fields in ((f"/datasets/{dataset}/versions", {}), ("/stream-sources", source)):
+        told = refused(api.post(path, {**fields, "name": name}), 422, "invalid", "/name")
+        assert DECEIVING[name] in told["detail"]
+        assert api.get(path).json()["items"] == []
+
+
 @pytest.mark.parametrize(
     "name", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u05d0\u200f!", "👩\u200d🔬 水果"]
 )

@@ -42,7 +42,11 @@ CALLS = [
     ("POST", "/legal-holds", {"reason": "a case", "dataset": NAME}),
     ("GET", f"/datasets/{NAME}/versions", None),
     ("POST", f"/datasets/{NAME}/versions", {"name": "new"}),
-    ("POST", "/streams", {"name": "new", "kind": "redis", "url": "redis://streams.example", "topic": "new", "dataset": NAME}),
+    (
+        "POST",
+        "/stream-sources",
+        {"name": "new", "kind": "redis", "url": "rediss://a.example", "topic": "a", "dataset": NAME},
+    ),
 ]
 
 

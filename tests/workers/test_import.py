@@ -311,6 +311,7 @@ def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, r
         assert Asset.objects.count() == Vector.objects.count() == 7
 
 
+@pytest.mark.guard
 def test_the_row_that_kills_twice_is_passed_over(party, dataset, start, run, monkeypatch) -> None:
     job = start("text\nfine\npoison\nfine too\n", "t.csv")
     prepare = import_batches._prepare_texts

@@ -18,7 +18,7 @@ from api.idempotency import Answer, IdempotentRequest
 from api.paging import MAX_LIMIT, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from api.search.forms import Id
+from api.search.forms import DatasetId, Id
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets.models import StreamDeadLetter, StreamSource
 from tenants.events import ssrf_guard
@@ -62,7 +62,7 @@ class NewSource(Body):
         max_length=sources.MAX_GROUP,
         help_text="The consumer group, for this source alone. RabbitMQ has none.",
     )
-    dataset = Id()
+    dataset = DatasetId()
     mapping = Object(required=False, help_text=MAPPING_HELP)
     on_change = serializers.ChoiceField(StreamSource.OnChange.values, required=False)
     from_start = Flag(required=False, help_text="Begin with what is there already; true if absent.")

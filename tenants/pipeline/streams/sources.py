@@ -24,6 +24,7 @@ from tenants.events import ssrf_guard
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
+from tenants.names import check_name
 from tenants.pipeline.streams import shapes
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -295,6 +296,7 @@ def _check(fields: Mapping[str, Any]) -> None:
             metadata.check_text(fields[name], f"/{name}")
             if not fields[name].strip() or len(fields[name]) > most:
                 raise Invalid(_("A name has 1 to %(name)s characters.") % {"name": most}, pointer=f"/{name}")
+    check_name(fields.get("name", ""))
     mapping = fields.get("mapping", MAPPING)
     if unknown := sorted(set(mapping) - set(ROLES)):
         raise Invalid(
