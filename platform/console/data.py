@@ -102,7 +102,7 @@ def export(request: Request) -> HttpResponse:
     return redirect("console:job", job_id=job.id)
 
 
-@needs(ADMIN, fresh=("GET", "HEAD"))
+@needs(ADMIN, fresh=("GET",))
 def export_content(request: Request, export_id: uuid.UUID) -> HttpResponseBase:
     with request.workspace.open():
         found = exports.get_export(export_id)

@@ -1,5 +1,7 @@
 """Who signed in, who could not, and who was refused: lines of the audit log of each workspace that it concerns.
 
+A single sign-on concerns the one workspace that it opens.
+
 An attempt at an address that nobody here has is nobody's, and stands in the log of requests only. What a program may
 repeat at will is noted once a minute, so that it cannot fill the log.
 """
@@ -22,15 +24,17 @@ SIGNED_IN, SIGNED_OUT, SIGN_IN_FAILED, REFUSED = (
 QUIET_S = 60
 
 
-def note_sign_in(user: User, *, address: str, second_factor: bool = False) -> None:
-    """Outside of any scope, as the other two."""
+def note_sign_in(
+    user: User, *, address: str, second_factor: bool = False, connection_id: uuid.UUID | None = None
+) -> None:
+    """Outside of any scope, as the other two. `connection_id`: by single sign-on."""
     details = {"address": address, "second_factor": second_factor}
-    for tenant_id in _workspaces(user):
+    for tenant_id in _workspaces(user, connection_id):
         _write(tenant_id, str(user.pk), SIGNED_IN, str(user.pk), details)
 
 
-def note_sign_out(user: User, *, address: str) -> None:
-    for tenant_id in _workspaces(user):
+def note_sign_out(user: User, *, address: str, connection_id: uuid.UUID | None = None) -> None:
+    for tenant_id in _workspaces(user, connection_id):
         _write(tenant_id, str(user.pk), SIGNED_OUT, str(user.pk), {"address": address})
 
 
@@ -53,8 +57,10 @@ def note_refusal(
         _write(tenant_id, actor, REFUSED, route[:100], details)
 
 
-def _workspaces(user: User) -> list[uuid.UUID]:
+def _workspaces(user: User, connection_id: uuid.UUID | None = None) -> list[uuid.UUID]:
     rows = Membership.objects.filter(user=user, tenant__state=Tenant.State.ACTIVE)
+    if connection_id is not None:
+        rows = rows.filter(tenant__connections=connection_id)
     return list(rows.order_by("tenant_id").values_list("tenant_id", flat=True))
 
 

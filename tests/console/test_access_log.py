@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from django.test import Client
 
+from tenants.accounts.models import User
+from tenants.accounts.services import set_role
 from tenants.events.models import AuditEvent
 from tenants.people.erasure import erase_user
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.tenants.sign_on_world import OidcForger, allow_local, come, connect_oidc, domain_name, forging
+
+
+@pytest.fixture
+def forger(settings: Any) -> Iterator[OidcForger]:
+    allow_local(settings)
+    with forging() as running:
+        yield running
 
 
 def lines(party: Party, verb: str) -> list[dict[str, Any]]:
@@ -31,6 +42,21 @@ def test_signing_in_and_out_and_failing_to_stand_in_the_log(party: Party) -> Non
     started = [{"actor": person, "target": person, "details": {**where, "second_factor": False}}]
     assert lines(party, "session.started") == started
     assert lines(party, "session.ended") == [{"actor": person, "target": person, "details": where}]
+
+
+def test_a_single_sign_on_stands_in_the_log_of_the_workspace_that_it_opens(
+    party: Party, stranger: Party, forger: OidcForger
+) -> None:
+    connect_oidc(party, forger.issuer)
+    client, email = Client(REMOTE_ADDR="192.0.2.44"), f"ann@{domain_name(party)}"
+    come(client, forger, email)
+    someone = User.objects.get(email=email)
+    set_role(tenant=stranger.tenant, user=someone, role="viewer")
+    come(Client(REMOTE_ADDR="192.0.2.44"), forger, email)
+    client.post("/logout")
+    assert [line["details"]["second_factor"] for line in lines(party, "session.started")] == [False, False]
+    assert len(lines(party, "session.ended")) == 1
+    assert lines(stranger, "session.started") == lines(stranger, "session.ended") == []
 
 
 def test_the_address_goes_with_the_person(party: Party, person: Callable[..., Client]) -> None:

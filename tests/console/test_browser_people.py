@@ -86,8 +86,8 @@ def test_who_is_invited_to_one_dataset_sees_that_one_alone(signed_in: Page, gues
     guest.goto(page.locator("#link").inner_text())
     guest.get_by_label("Name").fill("Bea Cole")
     guest.get_by_label("New password").fill(PASSWORD)
-    guest.get_by_label("The same again").fill(PASSWORD)
-    guest.get_by_role("button", name="Make the account and join").click()
+    guest.get_by_label("Repeat it").fill(PASSWORD)
+    guest.get_by_role("button", name="Create account and join").click()
     expect(guest.get_by_role("heading", name="Datasets")).to_be_visible()
     expect(guest.locator("main tbody tr")).to_have_count(1)
     main = guest.get_by_role("navigation", name="Main").first

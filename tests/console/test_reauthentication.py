@@ -23,7 +23,8 @@ from tests.tenants.people import new_member, turn_on
 FRESH = {
     **dict.fromkeys(("keys", "key-rotate", "key-limits"), ("POST",)),
     **dict.fromkeys(("webhooks-new", "webhook-edit", "webhook-rotate"), ("POST",)),
-    **dict.fromkeys(("data-export", "data-erasure"), ("POST",)),
+    **dict.fromkeys(("data-export", "data-erasure", "data-close", "data-close-cancel"), ("POST",)),
+    **dict.fromkeys(("holds", "hold-release"), ("POST",)),
     "export-content": ("GET",),
     **dict.fromkeys(("people-invite", "people-second-factor", "invitation-link"), ("POST",)),
     **dict.fromkeys(("member-role", "member-remove", "member-reset-link"), ("POST",)),

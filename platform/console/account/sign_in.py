@@ -60,7 +60,8 @@ def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | N
         sessions.bind(request.session, connection_id)
     mail.remember_language(user, get_language() or "")
     address = address_of(request)
-    access_log.note_sign_in(user, address=address, second_factor=second_factor.is_on(user))
+    proved = connection_id is None and second_factor.is_on(user)
+    access_log.note_sign_in(user, address=address, second_factor=proved, connection_id=connection_id)
     sessions.note_client(request.session, device=request.headers.get("User-Agent", ""), address=address)
 
 
@@ -241,7 +242,8 @@ def sign_out(request: HttpRequest) -> HttpResponse:
         by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
         impersonation.end(user=request.user, session_key=request.session.session_key, by=by)
     if request.user.is_authenticated:
-        access_log.note_sign_out(request.user, address=address_of(request))
+        connection_id = connection_of(request)
+        access_log.note_sign_out(request.user, address=address_of(request), connection_id=connection_id)
     logout(request)
     response = redirect("console:login")
     response.delete_cookie(PLACEMENT, samesite="Lax")

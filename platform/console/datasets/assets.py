@@ -457,7 +457,7 @@ def _retry_one(request: Request, found: list[uuid.UUID]) -> HttpResponse:
     return JsonResponse({"job": plain(job_shape(job)) if job else None}, status=202)
 
 
-@needs(MODERATE, methods=("POST",))
+@needs(MODERATE, methods=("POST",), narrowable=("POST",))
 def bulk_audit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     actor = actor_of(request).label
     done = _each(request, dataset_id, lambda one: audit_requests.request_audit(asset_id=one, actor=actor))
