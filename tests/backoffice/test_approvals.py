@@ -337,7 +337,7 @@ def test_a_denied_request_opens_nothing(asking: Any, operator: Client, owner: Cl
     answer(owner, row, "approve")  # too late
     answer(owner, row, "revoke")  # never approved
     assert row.state == "denied"
-    assert "denied your last request" in operator.get(page(asking)).content.decode()
+    assert "declined your last request" in operator.get(page(asking)).content.decode()
 
 
 def test_revoking_ends_the_acting_at_once(asking: Any, operator: Any, owner: Client) -> None:

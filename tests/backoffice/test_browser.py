@@ -115,11 +115,11 @@ def test_an_owner_approves_and_revokes(operator: Any, theirs: Any) -> None:
         operator.reload()
         operator.locator("form[action$='/act']").get_by_label("Reason").fill("Ticket 12.")
         operator.get_by_role("button", name="Act as this tenant").click()
-        expect(operator.get_by_role("region", name="Acting for another")).to_be_visible()
+        expect(operator.get_by_role("region", name="Acting as a tenant")).to_be_visible()
         theirs.get_by_role("button", name="Revoke the approval of").click()
         expect(theirs.get_by_text("revoked", exact=True)).to_be_visible()
         operator.goto("/datasets")
-        expect(operator.get_by_role("region", name="Acting for another")).to_have_count(0)
+        expect(operator.get_by_role("region", name="Acting as a tenant")).to_have_count(0)
     finally:
         theirs.goto("/security/operators")
         theirs.get_by_role("button", name="Stop requiring approval").click()

@@ -28,8 +28,8 @@ def read(client: Client, path: str, status: int = 200) -> str:
     """The words of a page, without its tags and without what stands there as a code."""
     response = client.get(f"/operator/{path}", HTTP_ACCEPT_LANGUAGE=ZH)
     assert response.status_code == status
-    main = response.content.decode().split('<main id="op-main"')[1].split("</main>")[0]
-    main = re.sub(r'<(\w+) class="[^"]*op-(?:mono|pre)[^"]*"[^>]*>.*?</\1>', "", main, flags=re.DOTALL)
+    main = response.content.decode().split('<main id="main"')[1].split("</main>")[0]
+    main = re.sub(r'<(\w+) class="[^"]*\b(?:mono|json)\b[^"]*"[^>]*>.*?</\1>', "", main, flags=re.DOTALL)
     return re.sub(r"<[^>]+>", " ", main)
 
 

@@ -53,7 +53,7 @@ def index(request: Request) -> HttpResponse:
 def receipt(request: Request, erasure_id: uuid.UUID) -> HttpResponse:
     row = TenantErasure.objects.filter(pk=erasure_id).first()
     if row is None:
-        raise NotFound(_("There is no such receipt."))
+        raise NotFound(_("This receipt does not exist."))
     shown = tenant_erasure.as_dict(row)
     if "json" in request.GET:
         response = HttpResponse(json.dumps(shown, indent=2, default=str), content_type="application/json")

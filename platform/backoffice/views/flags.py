@@ -52,7 +52,7 @@ def _form(name: str, setting: flags.Setting | None, slugs: dict[Any, str]) -> Fl
 @operators(methods=("POST",))
 def change(request: Request, name: str) -> HttpResponse:
     if name not in flags.FLAGS:
-        raise NotFound(_("There is no such flag."))
+        raise NotFound(_("This flag does not exist."))
     form = FlagForm(request.POST, prefix=name)
     if form.is_valid():
         try:
