@@ -95,7 +95,7 @@ class Abuse(Detector):
         return (
             ""
             if (FOLDER / MANIFEST).is_file()
-            else f"The weights in {FOLDER} are missing: install the package anew."
+            else f"The weights in {FOLDER} are missing: install the package again."
         )
 
     def examine(self, item: Item) -> Finding:

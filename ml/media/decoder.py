@@ -182,7 +182,7 @@ def decoding_timeout(limit_s: float) -> MediaError:
 def decoder_died() -> MediaError:
     """The decoder process ended, or its answer made no sense: nothing is known about the file."""
     return MediaError(
-        "decoder-died", "the file could not be looked at, because the decoder's process ended: try again"
+        "decoder-died", "the file could not be examined, because the decoder's process ended: try again"
     )
 
 

@@ -222,7 +222,7 @@ def remove(*, user: User, passkey_id: uuid.UUID) -> None:
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
         passkey = user.passkeys.filter(pk=passkey_id).first()
         if passkey is None:
-            raise NotFound(_("There is no such passkey."))
+            raise NotFound(_("This passkey does not exist."))
         last = user.passkeys.count() == 1 and not second_factor.app_is_on(user)
         if last and (asking := second_factor.required_by(user)):
             said = _("%(names)s asks all members for two-factor sign-in.")

@@ -104,7 +104,7 @@ def get_request(request_id: uuid.UUID | None) -> OperatorRequest:
     """A request of the active tenant. Raises NotFound."""
     found = list_requests().filter(pk=request_id).first() if request_id else None
     if found is None:
-        raise NotFound(_("There is no such request."))
+        raise NotFound(_("This request does not exist."))
     return found
 
 
@@ -138,7 +138,7 @@ def revoke(*, actor: Actor, request_id: uuid.UUID) -> OperatorRequest:
     with tenant_scope(current_tenant_id()):
         row = _locked_request(actor, request_id)
         if row.state != OperatorRequest.Answer.APPROVED:
-            raise Conflict(_("This request is not approved, or not any more."), state=row.state)
+            raise Conflict(_("This request is not approved, or its approval has ended."), state=row.state)
         _stop_acting(Acting.objects.filter(tenant=row.tenant_id, operator=row.operator_id))
         _note_answer(row, actor, OperatorRequest.Answer.REVOKED)
     return row

@@ -41,7 +41,7 @@ OUTLIVED = gettext_noop(
     "Ask an owner or admin of the workspace for another."
 )
 ROLE_GONE = gettext_noop(
-    "The role that this invitation gives does not exist any more. Ask whoever invited you for another invitation."
+    "The role that this invitation gives no longer exists. Ask whoever invited you for another invitation."
 )
 NOT_NEW = gettext_noop(
     "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."

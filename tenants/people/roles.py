@@ -81,7 +81,7 @@ def change_role_definition(
         row = get_role(name)
         if seen is not None and seen != version_of(row):
             raise Conflict(
-                _("Somebody else has just changed the role %(name)s. Look at it and change it again.")
+                _("Someone else has just changed the role %(name)s. Look at it and change it again.")
                 % {"name": name}
             )
         before, described = list(row.scopes), row.description

@@ -123,7 +123,7 @@ def test_a_stale_version_says_why_and_what_to_do_instead_of_offering_to_answer(
     shown = " ".join(read(owner, address).split())
     assert "Let version 2 answer" not in shown
     assert f"It reads the model other, and {public_name(model_routing.default_model())} answers now" in shown
-    assert "Train a version anew to let it answer." in shown
+    assert "Train a version again to let it answer." in shown
     told = owner.post(f"{address}/promote", {"version": "2"}, follow=True).content.decode()
     assert "Train it again" in told
     with tenant_scope(party.id):

@@ -110,7 +110,7 @@ OTHER_MEANINGS = {
     "operator": ("A filter is an object of key", "Name an operator", "Operators are %(names)s."),
     "rule": ("installation’s own rules",),
     "task": ("a small task is sent through each queue",),
-    "map": ("map a column to the caption", "map to one of", "maps to {"),
+    "map": ("It maps categories to lists.", "map a column to the caption", "map to one of", "maps to {"),
     "search": ("permission “search”",),
 }
 _NOT_WORDS = re.compile(

@@ -73,7 +73,7 @@ def test_a_form_that_was_opened_before_somebody_elses_change_changes_nothing(
     said = client.post(
         f"{PAGE}/night/edit", {"description": "Writes", "scopes": ["read", "write"], "seen": old}, follow=True
     )
-    assert "Somebody else has just changed the role night." in said.content.decode()
+    assert "Someone else has just changed the role night." in said.content.decode()
     client.post(f"{PAGE}/night/edit", {"description": "Writes", "scopes": ["read", "write"]})
     row = CustomRole.objects.get(tenant=party.tenant)
     assert (row.description, row.scopes) == ("Reviews", ["read"])
@@ -139,6 +139,6 @@ def test_an_invitation_to_a_role_that_is_gone_says_so(party: Party) -> None:
     fields = {"name": "New", "password": "correct horse battery", "again": "correct horse battery"}
     answer = guest.post("/invitation", fields)
     assert answer.status_code == 410
-    assert "The role that this invitation gives does not exist any more." in answer.content.decode()
+    assert "The role that this invitation gives no longer exists." in answer.content.decode()
     with tenant_scope(party.id):
         assert invitations.list_invitations().get().accepted_at is None

@@ -116,7 +116,7 @@ def test_a_file_whose_children_die_could_not_be_looked_at(small: Path) -> None:
         with pytest.raises(MediaError) as caught:
             decoder.image(small)
         assert (caught.value.code, len(killed)) == ("decoder-died", TRIES)
-        assert "could not be looked at" in caught.value.message
+        assert "could not be examined" in caught.value.message
 
 
 def test_threads_share_at_most_k_children(small: Path) -> None:

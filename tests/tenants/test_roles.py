@@ -389,7 +389,7 @@ def test_an_invitation_to_a_role_that_is_gone_opens_nothing_and_says_so(party: P
         lambda: invitations.accept(digest=digests[0], user=known),
         lambda: invitations.accept_as_new(digest=digests[1], name="New", password="correct horse battery"),
     ):
-        with pytest.raises(NotFound, match=r"does not exist any more\. Ask whoever invited you"):
+        with pytest.raises(NotFound, match=r"no longer exists\. Ask whoever invited you"):
             act()
     assert not Membership.objects.filter(tenant=party.tenant, role="night").exists()
     assert not User.objects.filter(email="new@people.example").exists()
