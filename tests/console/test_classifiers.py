@@ -117,11 +117,11 @@ def test_a_stale_version_says_why_and_what_to_do_instead_of_offering_to_answer(
         services.train(classifier_id=row.id)
     run_all(party)
     address = f"/classifiers/{row.id}"
-    assert "Let version 2 answer" in read(owner, address)
+    assert "Promote version 2" in read(owner, address)
     with tenant_scope(party.id):
         ClassifierVersion.objects.filter(number=2).update(model="other:1")
     shown = " ".join(read(owner, address).split())
-    assert "Let version 2 answer" not in shown
+    assert "Promote version 2" not in shown
     assert f"It reads the model other, and {public_name(model_routing.default_model())} answers now" in shown
     assert "Train a version again to let it answer." in shown
     told = owner.post(f"{address}/promote", {"version": "2"}, follow=True).content.decode()

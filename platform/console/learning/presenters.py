@@ -161,18 +161,12 @@ def _rows(test: Mapping[str, Any], way: str) -> list[FigureRow]:
         FigureRow(
             str(SPACES.get(name, name)),
             name == "model",
-            _telling(known[name][way], test["model"][way].get("pool", 0)),
+            known[name][way],
             _gain(test, name, way),
         )
         for name in names
         if way in known[name]
     ]
-
-
-def _telling(figures: Mapping[str, Any], pool: int) -> dict[str, Any]:
-    """Without those that are 100 % whatever the model does: R@10 of a pool of ten."""
-    certain = {f"r{among}" for among in (5, 10) if pool <= among}
-    return {name: value for name, value in figures.items() if name not in certain}
 
 
 def _spaces(test: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
