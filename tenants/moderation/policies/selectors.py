@@ -34,8 +34,6 @@ from tenants.moderation.rules.document import DETECTOR_FAILED, REVIEW
 from tenants.moderation.rules.static_checks import Environment, InstalledDetector
 
 SAMPLES = 20
-# The queue of appeals, beside those of rules.
-APPEAL = "appeal"
 
 # The queue of appeals, beside those of rules.
 APPEAL = "appeal"
