@@ -57,6 +57,16 @@ def test_files_that_are_chained_are_required(found: Collection) -> None:
         assert any(test.startswith(f"{path}::") for test in found.tiers), path
 
 
+def test_of_a_table_the_first_case_may_stay_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = "test_a.py::test_t"
+    monkeypatch.setattr(
+        tiers, "patterns_of", lambda name: [("slow", f"{table}{tiers.REST}")] if name == table else []
+    )
+    placed = tiers.placed_of([f"{table}[a]", f"{table}[b]", f"{table}[c]", "test_a.py::test_other"])
+    assert list(placed.values()) == ["required", "slow", "slow", "required"]
+    assert tiers.matches(f"{table}{tiers.REST}", table)
+
+
 # --- Running: each of these starts pytest on a file of its own, without services --------------------------
 
 Runs = Callable[..., run.Run]

@@ -94,6 +94,7 @@ def test_no_wall_time_is_bounded_from_above() -> None:
     assert not found, "time.process_time, a clock that is moved, or what must not have been done"
 
 
+@cache
 def calls() -> list[tuple[str, str]]:
     """(file and line, what is called)"""
     return [

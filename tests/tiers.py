@@ -32,6 +32,8 @@ GUARDS = FOLDER / "guards.toml"
 REQUIRED = "required"
 #: The one folder of required tests that has a stack.
 SMOKE = "tests/smoke/"
+#: At the end of a pattern that names a table of cases: all of them but the first, which is required.
+REST = "[1:]"
 #: What runs first.
 WAITING = (SMOKE, "tests/test_tiers.py")
 #: Where each outcome is written down as it comes, and what was collected: names of files.
@@ -91,6 +93,7 @@ def patterns_of(function: str) -> list[tuple[str, str]]:
 
 
 def matches(pattern: str, function: str) -> bool:
+    pattern = pattern.removesuffix(REST)
     if pattern.endswith("/"):
         return function.startswith(pattern)
     return fnmatchcase(function, pattern) or fnmatchcase(function, f"{pattern}::*")
@@ -99,6 +102,18 @@ def matches(pattern: str, function: str) -> bool:
 def tier_of(nodeid: str) -> str:
     found = patterns_of(function_of(nodeid))
     return found[0][0] if found else REQUIRED
+
+
+def placed_of(nodeids: Iterable[str]) -> dict[str, str]:
+    """The tier of each test; of a table whose pattern ends with REST the first case that is there is required."""
+    placed: dict[str, str] = {}
+    begun: set[str] = set()
+    for nodeid in nodeids:
+        function = function_of(nodeid)
+        first = function not in begun and any(p.endswith(REST) for _, p in patterns_of(function))
+        placed[nodeid] = REQUIRED if first else tier_of(nodeid)
+        begun.add(function)
+    return placed
 
 
 @cache
@@ -128,7 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, Any, Any]:
-    placed = {item.nodeid: tier_of(item.nodeid) for item in items}
+    placed = placed_of(item.nodeid for item in items)
     guards = Counter(function_of(item.nodeid) for item in items if item.get_closest_marker("guard"))
     if wanted := config.getoption("tier"):
         config.hook.pytest_deselected(items=[item for item in items if placed[item.nodeid] != wanted])
