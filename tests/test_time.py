@@ -75,7 +75,7 @@ def test_what_is_waited_for_is_waited_for_long() -> None:
 def short_waits(tree: ast.Module) -> Iterator[int]:
     """Lines that give something so many seconds to end or to answer, by a number."""
     for node in ast.walk(tree):
-        name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+        name = dotted(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
         if isinstance(node, ast.Call) and name in (*WAITS, *ASKS):
             limits = [keyword.value for keyword in node.keywords if keyword.arg == "timeout"]
             limits += node.args if name in WAITS else []
@@ -98,11 +98,20 @@ def test_no_wall_time_is_bounded_from_above() -> None:
 def calls() -> list[tuple[str, str]]:
     """(file and line, what is called)"""
     return [
-        (f"{named(path)}:{node.lineno}", ast.unparse(node.func))
+        (f"{named(path)}:{node.lineno}", dotted(node.func))
         for path, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
     ]
+
+
+def dotted(node: ast.expr) -> str:
+    """A name with its attributes, as it is called; what is no name has none."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(names)])
 
 
 @cache
@@ -144,7 +153,7 @@ def is_bound(compare: ast.Compare, times: set[str]) -> bool:
 
 def reads_clock(node: ast.AST, times: set[str]) -> bool:
     return any(
-        (isinstance(one, ast.Call) and ast.unparse(one.func) in CLOCKS)
+        (isinstance(one, ast.Call) and dotted(one.func) in CLOCKS)
         or (isinstance(one, ast.Name) and one.id in times)
         for one in ast.walk(node)
     )
