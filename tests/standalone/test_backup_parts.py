@@ -39,8 +39,10 @@ from tests.waiting import until
 def _a_storage_of_its_own(tmp_path_factory: pytest.TempPathFactory, settings: Any) -> None:
     """A backup copies every tenant's files: those of all tests before would be gigabytes."""
     default = settings.STORAGES["default"]
-    options = {**default["OPTIONS"], "location": str(tmp_path_factory.mktemp("storage"))}
-    settings.STORAGES = {**settings.STORAGES, "default": {**default, "OPTIONS": options}}
+    inner = default["OPTIONS"]["inner"]
+    options = {**inner["OPTIONS"], "location": str(tmp_path_factory.mktemp("storage"))}
+    wrapped = {**default, "OPTIONS": {"inner": {**inner, "OPTIONS": options}}}
+    settings.STORAGES = {**settings.STORAGES, "default": wrapped}
 
 
 @contextmanager

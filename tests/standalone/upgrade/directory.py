@@ -1,4 +1,4 @@
-"""Put back what a machine of 0.1.0 left when it was switched off, as if that had been a moment ago."""
+"""Put back what a machine of a former release left when it was switched off, as if that had been a moment ago."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ LEASE_S = 3.0
 SEALED = ("moderation_record", "moderation_seal", "moderation_clock")
 
 
-def read_told() -> dict[str, Any]:
+def read_told(archive: Path = ARCHIVE) -> dict[str, Any]:
     """What the program that made the directory noted about it."""
-    with tarfile.open(ARCHIVE) as archive:
-        file = archive.extractfile("told.json")
+    with tarfile.open(archive) as packed:
+        file = packed.extractfile("told.json")
         assert file
         return dict(json.load(file))
 
 
-def put_back(data_dir: Path) -> dict[str, Any]:
+def put_back(data_dir: Path, archive: Path = ARCHIVE) -> dict[str, Any]:
     """Fill an empty folder with the directory; what its program noted about it."""
     packed = data_dir.parent / "packed"
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(packed, filter="data")
+    with tarfile.open(archive) as file:
+        file.extractall(packed, filter="data")
     (packed / "data").rename(data_dir)
     told = json.loads((packed / "told.json").read_text())
     age = time.time() - told["dumped_at"]
