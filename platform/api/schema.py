@@ -82,6 +82,11 @@ SHOWN_PROBLEMS = {
     415: ("unsupported-media-type", "This kind of body is not accepted", "Send application/json."),
     422: ("invalid", "Some values are not valid", "A name has 1 to 100 characters."),
     423: ("upload-locked", "Another request is writing", "Wait until it has ended, then ask for the offset."),
+    426: (
+        "upgrade-required",
+        "This address is a WebSocket",
+        "Connect to it as a WebSocket, or POST to it for a ticket.",
+    ),
     429: ("rate-limited", "Too many requests", "This key may ask again in 12 seconds."),
     460: (
         "checksum-mismatch",

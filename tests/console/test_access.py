@@ -524,12 +524,6 @@ def _sign_on(party: Party) -> dict[str, Any]:
     return {"connection_id": found.id, "domain_id": row.id}
 
 
-def _operator_request(party: Party) -> uuid.UUID:
-    until = timezone.now() + dt.timedelta(days=1)
-    fields = {"access": "read", "reason": "Ticket 12.", "minutes": 60, "until": until}
-    return OperatorRequest.objects.create(tenant=party.tenant, operator=new_user(), **fields).id
-
-
 def _upload() -> uuid.UUID:
     upload_id = uuid.uuid4()
     expires = timezone.now() + dt.timedelta(hours=1)

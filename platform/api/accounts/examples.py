@@ -40,13 +40,25 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "SettingsBody": {"default_role": "viewer", "group_roles": [{"group": "Reviewers", "role": "reviewer"}]},
     "TokenBody": {"name": "Entra ID"},
     "TokenRotation": {"overlap_s": 3600},
+    "NewPlanRequest": {
+        "plan": "standard",
+        "resource": "assets",
+        "amount": 50000,
+        "note": "The autumn range comes in September.",
+    },
 }
 
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "Me": {"scopes": ["read", "search"], "malware_scan": "on"},
     "KeyName": {"id": "01a2380c-24ed-75e4-b67b-380482d447dd", "prefix": "cl1bd0071708"},
     "TenantName": {"id": "01a2380c-22bd-7383-a227-109fa0e02923", "slug": "grocery", "name": "Corner Grocery"},
-    "PlanName": {"slug": "demo", "name": "Demo", "rate_per_minute": 600},
+    "PlanName": {
+        "slug": "demo",
+        "name": "Demo",
+        "rate_per_minute": 600,
+        "trial_ends_at": None,
+        "read_only": False,
+    },
     "Quota": {"used": 261, "reserved": 0, "limit": 250000},
     "NewKey": {"token": "cl71e60c8d0c.not-a-real-secret"},
     "Key": {
@@ -155,4 +167,29 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
     },
     "NewProvisioningToken": {"token": "sc5f0c9a21be.not-a-real-secret"},
     "UsageDay": {"day": "2026-12-01", "kind": "requests", "amount": 1284.0},
+    "OfferedPlan": {
+        "slug": "standard",
+        "name": "Standard",
+        "limits": {"assets": 100000.0, "vectors": 500000.0},
+    },
+    "PlanRequest": {
+        "id": "01a2381c-1a40-7c51-8f0e-3d2b9a6c7e11",
+        "state": "granted",
+        "plan": "standard",
+        "resource": "assets",
+        "amount": 50000.0,
+        "note": "The autumn range comes in September.",
+        "asked_by": "ann@shop.example",
+        "answer": "From today on.",
+        "created_at": "2026-12-02T18:54:58.100Z",
+        "answered_at": "2026-12-02T19:20:31.604Z",
+    },
+    "AuditEvent": {
+        "id": "01a23818-a9f0-7b22-a1c4-6f5e0d9b8a73",
+        "actor": "key:cl1bd0071708",
+        "verb": "key.created",
+        "target": "01a23818-a9c1-7326-adbc-2958da0871a2",
+        "details": {},
+        "created_at": "2026-12-02T18:51:10.192Z",
+    },
 }

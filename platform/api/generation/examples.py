@@ -12,7 +12,8 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
         "steps": 25,
         "width": 512,
         "height": 512,
-    }
+    },
+    "DisclosureChanges": {"icon": True, "notice": None},
 }
 
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
@@ -66,4 +67,5 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "decision": "label",
         "moderation": "label",
     },
+    "DisclosureMark": {"installation": "on", "chosen": None, "in_force": True},
 }

@@ -309,6 +309,8 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "created_by": "key:cl1bd0071708",
         "created_at": "2026-12-02T18:58:33.385Z",
         "decided_at": None,
+        "decided_by": None,
+        "answer": None,
     },
     "BulkApplied": {
         "batch": "01a2381f-6d91-7652-b3bf-c4a115fa7dec",
@@ -335,8 +337,11 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
     },
     "RecordReport": {
         "ok": True,
+        "chain": "record",
         "lines": 48,
         "seals": 7,
+        "signed": 7,
+        "rewritten": 0,
         "unsealed": 11,
         "head": "f66adcb37e69fff174b1855a7cea10114fc19316730f2077ab8cd1069f5dd093",
         "head_last": 37,
@@ -400,4 +405,58 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "precision": 0.85,
         "interval": [0.709, 0.929],
     },
+    "AuditProof": {
+        "audit": "01a23812-1793-76a9-931c-967ef23312e2",
+        "rules": 'minor_and_alcohol(A) :- contains(A, "minor") @ 0.8, contains(A, "alcohol") @ 0.6.',
+        "evidence_digest": "0c4a1f8e2b7d95360e8c1a4f7b2d5e90c3f6a8b1d4e7092f5a8c0b3d6e9f1247",
+        "proof": {
+            "digest": "7b1e4d0a9c3f82655d8e0b7a4c1f9e3260d5b8a7e4c1f09d3b6a5e8c2f7d1094",
+            "facts": [
+                {"fact": ["contains", "item", "minor"], "confidence": 0.93},
+                {"fact": ["contains", "item", "alcohol"], "confidence": 0.88},
+            ],
+            "derived": [{"fact": ["minor_and_alcohol", "item"], "confidence": 0.88, "line": 1}],
+        },
+        "read": {"minor-and-alcohol": ["minor_and_alcohol"]},
+        "otherwise": None,
+        "error": None,
+        "sentences": ["The item contains alcohol (88 %) and a minor (93 %)."],
+        "mismatch": None,
+    },
+    "RecordKey": {
+        "id": "9f2c61d07a3be845",
+        "public_key": (
+            "-----BEGIN PUBLIC KEY-----\n"
+            "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
+            "-----END PUBLIC KEY-----\n"
+        ),
+        "since": "2026-12-02T18:37:20.004Z",
+        "until": None,
+    },
+    "RecordPlace": {
+        "place": "bucket",
+        "arrived": 12,
+        "newest": 12,
+        "newest_at": "2026-12-02T18:55:01.230Z",
+        "waiting": 0,
+        "waiting_since": None,
+        "error": "",
+    },
+    "RecordFault": {"kind": "changed", "detail": "Checkpoint 9 differs from the one in the bucket."},
+    "PublicCheck": {
+        "made_here": "yes",
+        "signs": ["credentials", "picture-mark"],
+        "kind": "picture",
+        "model": "Stable Diffusion",
+        "month": "2026-12",
+    },
+    "PublicManifest": {"claim_generator": "Crosslight"},
+    "PublicAssertion": {"label": "c2pa.actions.v2"},
+    "PublicAction": {
+        "action": "c2pa.created",
+        "digital_source_type": "trainedAlgorithmicMedia",
+        "software_agent": "Stable Diffusion",
+        "month": "2026-12",
+    },
+    "PublicTimeStamp": {"state": "trusted", "month": "2026-12"},
 }
