@@ -275,7 +275,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "sign_on_request",
             ),
             *("used_assertion", "provisioning_token", "provisioning_settings", "provisioned_user"),
-            *("provisioned_group", "provisioned_member"),
+            *("provisioned_group", "provisioned_member", "kept_narrowing"),
         ),
     ),
     Entry(
