@@ -340,7 +340,7 @@ EDITS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "tenants.accounts.keys",
         "forget",
-        'client().set(cache_key(prefix), b"{}", ex=CACHE_S)',
+        'pipe.set(name, b"{}", ex=CACHE_S)',
         "pass",
         (f"{ACCOUNTS}test_a_revoked_key_stops_at_once_though_it_was_cached",),
     ),
@@ -425,16 +425,16 @@ EDITS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "tenants.accounts.watchers",
-        "may_watch",
+        "_is_reading_member",
         ".filter(tenant=tenant_id)",
         "",
         (f"{BOUND}test_a_session_watches_no_stream_of_another_tenant",),
     ),
     (
         "tenants.accounts.watchers",
-        "may_watch",
-        "any(READ in scopes_in(tenant_id, one.role) and",
-        "any(",
+        "_is_reading_member",
+        "or READ not in scopes_in(tenant_id, member.role)",
+        "",
         (f"{SECURITY}test_a_stream_ends_with_the_right_to_watch",),
     ),
     (
@@ -560,8 +560,8 @@ EDITS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "tenants.retrieval.query.lexical",
-        "_prefix",
-        "current_tenant_id().bytes",
+        "prefix_of",
+        "tenant_id.bytes",
         'b"all"',
         (
             "tests/tenants/test_lexical.py::test_ranks_do_not_depend_on_other_tenants",
