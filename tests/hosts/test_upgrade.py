@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from standalone.ports import free_port
 from tests.conftest import ROOT, Party
@@ -24,6 +26,8 @@ Tell = Callable[[str], None]
 RELEASED = "3ed4e140291068b74443b4f6cdff3ed484d90646"
 # The revision to come from: `make test-hosts UPGRADE_FROM=revision`.
 GIVEN = os.environ.get("UPGRADE_FROM")
+# Packages of that release only, in its tree.
+PACKAGES = "packages"
 CLIENTS = 6
 # A host starts beside the load, and beside whatever else the machine does.
 START_S = 400
@@ -39,7 +43,35 @@ def old_tree(tmp_path: Path) -> Path:
     tree = tmp_path / "old"
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
         archive.extractall(tree, filter="data")
+    if gone := missing_packages(tree / "requirements.txt"):
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(tree / PACKAGES),
+        ]
+        subprocess.run([*pip, *gone], check=True)
     return tree
+
+
+def missing_packages(requirements: Path) -> list[str]:
+    """What that release needs and this one does not have any more."""
+    found = []
+    for line in requirements.read_text().splitlines():
+        if not line[:1].isalnum():
+            continue
+        needed = Requirement(line.rstrip(" \\"))
+        if needed.marker and not needed.marker.evaluate():
+            continue
+        try:
+            version(needed.name)
+        except PackageNotFoundError:
+            found.append(f"{needed.name}{needed.specifier}")
+    return found
 
 
 @pytest.fixture
@@ -60,7 +92,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., WebHost]]:
         command = [sys.executable, "-m", "standalone", "process", "web"]
         if tree is not None:
             # The old release knows no command for one process.
-            env["PYTHONPATH"] = os.pathsep.join((str(tree), str(tree / "platform")))
+            env["PYTHONPATH"] = os.pathsep.join((str(tree), str(tree / "platform"), str(tree / PACKAGES)))
             server = ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--ws"]
             command = [
                 sys.executable,

@@ -163,49 +163,44 @@ def test_sealed_secrets_are_read(upgraded: Upgraded) -> None:
     assert upgraded.of_python(program).startswith("whsec_")
 
 
+@pytest.mark.parametrize("upgraded", [WITH], indirect=True)
 class TestIdentity:
     """What the revision with identity left."""
 
-    @pytest.fixture
-    def kept(self, upgraded: Upgraded) -> Upgraded:
-        if upgraded.revision != WITH:
-            pytest.skip("that revision knew none of it")
-        return upgraded
-
-    def test_roles_limits_connections_and_provisioning_are_as_they_were(self, kept: Upgraded) -> None:
-        for path, before in kept.told["identity"].items():
-            now = kept.client.json("GET", f"/{path}")
+    def test_roles_limits_connections_and_provisioning_are_as_they_were(self, upgraded: Upgraded) -> None:
+        for path, before in upgraded.told["identity"].items():
+            now = upgraded.client.json("GET", f"/{path}")
             assert contains(now, before), (path, now, before)
 
-    def test_members_have_their_roles_and_narrowings(self, kept: Upgraded) -> None:
-        members = kept.client.json("GET", "/members")["results"]
+    def test_members_have_their_roles_and_narrowings(self, upgraded: Upgraded) -> None:
+        members = upgraded.client.json("GET", "/members")["results"]
         rows = sorted([row["email"], row["role"], row["datasets"], row["queues"]] for row in members)
-        assert rows == kept.told["members"]
+        assert rows == upgraded.told["members"]
 
-    def test_a_narrowed_member_sees_their_dataset_alone(self, kept: Upgraded) -> None:
-        cookies = kept.told["sessions"]["bea"]
-        assert kept.page(f"/datasets/{kept.told['dataset']}", cookies).status_code == 200
-        assert kept.page(f"/datasets/{kept.told['other']}", cookies).status_code == 404
+    def test_a_narrowed_member_sees_their_dataset_alone(self, upgraded: Upgraded) -> None:
+        cookies = upgraded.told["sessions"]["bea"]
+        assert upgraded.page(f"/datasets/{upgraded.told['dataset']}", cookies).status_code == 200
+        assert upgraded.page(f"/datasets/{upgraded.told['other']}", cookies).status_code == 404
 
-    def test_people_sign_in_with_the_password_that_they_had(self, kept: Upgraded) -> None:
-        session = signed_in(kept.stack.base_url, "ann@lantern.example", kept.told["password"])
-        assert session.get(f"{kept.stack.base_url}/reviews", timeout=PATIENCE_S).status_code == 200
+    def test_people_sign_in_with_the_password_that_they_had(self, upgraded: Upgraded) -> None:
+        session = signed_in(upgraded.stack.base_url, "ann@lantern.example", upgraded.told["password"])
+        assert session.get(f"{upgraded.stack.base_url}/reviews", timeout=PATIENCE_S).status_code == 200
 
-    def test_the_directory_comes_in_with_its_token(self, kept: Upgraded) -> None:
-        headers = {"Authorization": f"Bearer {kept.told['scim']}"}
-        answer = requests.get(f"{kept.stack.base_url}/scim/v2/Users", headers=headers, timeout=PATIENCE_S)
+    def test_the_directory_comes_in_with_its_token(self, upgraded: Upgraded) -> None:
+        headers = {"Authorization": f"Bearer {upgraded.told['scim']}"}
+        answer = requests.get(f"{upgraded.stack.base_url}/scim/v2/Users", headers=headers, timeout=PATIENCE_S)
         assert answer.status_code == 200
         assert answer.json()["totalResults"] >= 2
 
-    def test_the_secret_at_the_provider_is_read(self, kept: Upgraded) -> None:
+    def test_the_secret_at_the_provider_is_read(self, upgraded: Upgraded) -> None:
         program = (
             "import uuid; from tenants.scope import tenant_scope; "
             "from tenants.people.sign_on import connections\n"
-            f"with tenant_scope(uuid.UUID('{kept.told['id']}')):\n"
+            f"with tenant_scope(uuid.UUID('{upgraded.told['id']}')):\n"
             "    (found,) = connections.list_connections()\n"
             "    print(connections.client_of(found.provider).secret)"
         )
-        assert kept.of_python(program) == "kept by the provider"
+        assert upgraded.of_python(program) == "kept by the provider"
 
 
 def contains(now: Any, before: Any) -> bool:
