@@ -63,6 +63,9 @@ CHOICES = (
 #: Of each benchmark, lines by a part of `section: line`, whose target is a wish that the docs say is not reached. They
 #: are shown as missed, and are no promise; one that comes to be kept is told, to be taken off.
 NOT_REACHED = {
+    # docs/search.md: four to five in ten searches for what photographs show find nothing at the line.
+    "relevance": ("something where there is something",),
+    "retrieval": ("something where there is something",),
     # docs/search.md: a million vectors of 576 numbers; pgvector is a little faster; first queries, one in a hundred.
     "search": ("vectors by vector, top 10, p50", "million: … p99", "pgvector", "tenants: … p99"),
     # docs/models/gate.md; docs/learning/experiments-align.md: emoji in a style never trained on, and the space without
