@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.mail import send_mass_mail
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -50,16 +49,6 @@ ANSWERED_WITHIN = dt.timedelta(days=7)
 LEAST_MINUTES, MOST_MINUTES = 5, 7 * 24 * 60
 FULL, READ = Acting.Access.FULL, Acting.Access.READ
 HIDDEN = gettext_noop("This tenant requires approval before operators read this.")
-LETTER = """\
-{operator}, an operator of this installation of Crosslight, asks for your approval to work in the workspace {workspace}:
-
-    {access}, for {minutes} minutes
-    {reason}
-
-Nothing happens before an owner answers. The request ends by itself in seven days. To approve or deny it:
-
-{link}
-"""
 
 
 # --- What owners decide --------------------------------------------------------------------------------------
@@ -288,14 +277,22 @@ def mail_request(request_id: uuid.UUID) -> None:
     row = OperatorRequest.objects.select_related("tenant", "operator").filter(pk=request_id).first()
     if row is None or row.state != OperatorRequest.PENDING:
         return
-    text = LETTER.format(
-        operator=row.operator.email,
-        workspace=mail.single_line(row.tenant.name),
-        access="to look and to change" if row.access == FULL else "to look only",
-        minutes=row.minutes,
-        reason=row.reason,
-        link=f"{settings.BASE_URL}/security/operators",
-    )
-    owners = _owners([row.tenant_id]).order_by("user__email").values_list("user__email", flat=True)
-    # Over one connection, opened before the first: a try that fails has mailed nobody yet.
-    send_mass_mail([("An operator asks for your approval", text, None, [address]) for address in owners])
+    workspace = mail.single_line(row.tenant.name)
+
+    def write() -> tuple[str, str]:
+        text = _(
+            "%(operator)s, operator of this installation of Crosslight, asks to work in the workspace %(workspace)s:"
+            "\n\n    %(access)s, %(minutes)s min\n    %(reason)s\n\nNothing happens before an owner answers. The "
+            "request ends by itself in seven days. To approve or deny it:\n\n%(link)s"
+        )
+        return _("An operator asks for your approval"), text % {
+            "operator": row.operator.email,
+            "workspace": workspace,
+            "access": _("View and change") if row.access == FULL else _("View only"),
+            "minutes": row.minutes,
+            "reason": mail.single_line(row.reason, len(row.reason)),
+            "link": f"{settings.BASE_URL}/security/operators",
+        }
+
+    owners = _owners([row.tenant_id]).values("user")
+    mail.send_to_each(User.objects.filter(pk__in=owners).order_by("email"), write)
