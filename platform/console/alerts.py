@@ -137,11 +137,15 @@ def events(request: Request) -> HttpResponse:
 
 def count_of(request: Request) -> str:
     """How many alerts nobody has read, as text; empty for none, and for whom it does not concern."""
-    workspace = request.workspace
-    if SEARCH not in workspace.scopes:
+    with request.workspace.open():
+        return count_here(request)
+
+
+def count_here(request: Request) -> str:
+    """The same, in the tenant's scope."""
+    if SEARCH not in request.workspace.scopes:
         return ""
-    with workspace.open():
-        number = standing.count_unread(kept.who_of(request), MANY + 1)
+    number = standing.count_unread(kept.who_of(request), MANY + 1)
     return "" if not number else f"{MANY}+" if number > MANY else str(number)
 
 

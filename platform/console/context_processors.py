@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 from django.conf import settings
@@ -11,11 +11,11 @@ from django.urls import resolve, reverse
 from django.utils.translation import gettext_lazy as _
 
 from console.access import Request, Workspace
-from console.alerts import count_of
+from console.alerts import count_here
 from console.home import count_up_to
 from tenants.accounts import trials
 from tenants.accounts.models import Tenant
-from tenants.accounts.permissions import MODERATE
+from tenants.accounts.permissions import MODERATE, SEARCH
 from tenants.moderation.models import Review
 from tenants.moderation.reviews.cases import WAITING
 
@@ -108,6 +108,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
     workspace = getattr(request, "workspace", None)
     if workspace is None:
         return {}
+    waiting = cache(partial(_waiting, cast(Request, request)))
     return {
         "workspace": workspace,
         "can": dict.fromkeys(workspace.scopes, True),
@@ -116,8 +117,8 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "self_service": dict.fromkeys(settings.SELF_SERVICE.parts, True),
         "section": _section(request),
         # Called by the page's frame alone, not for parts of pages.
-        "open_reviews": partial(_open_reviews, workspace),
-        "unread_alerts": partial(count_of, cast(Request, request)),
+        "open_reviews": lambda: waiting()[0],
+        "unread_alerts": lambda: waiting()[1],
     }
 
 
@@ -149,12 +150,20 @@ def opens(workspace: Workspace, name: str) -> bool:
     return "GET" in view.narrowable
 
 
+def _waiting(request: Request) -> tuple[str, str]:
+    """How many reviews and alerts wait, as text, read together; empty for none and for whom they do not concern."""
+    workspace = request.workspace
+    if not workspace.scopes & {MODERATE, SEARCH}:
+        return "", ""
+    with workspace.open():
+        return _open_reviews(workspace), count_here(request)
+
+
 def _open_reviews(workspace: Workspace) -> str:
-    """How many reviews wait, as text; empty for none and for whom it does not concern."""
+    """In the tenant's scope."""
     if MODERATE not in workspace.scopes:
         return ""
-    with workspace.open():
-        found = count_up_to(Review.objects.filter(state__in=WAITING))
+    found = count_up_to(Review.objects.filter(state__in=WAITING))
     return "" if found == "0" else found
 
 

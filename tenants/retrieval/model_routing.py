@@ -242,8 +242,13 @@ class Written:
 def written(tenant_id: uuid.UUID) -> Written:
     """What stands in the clock now. In the tenant's scope, or in none."""
     with tenant_scope(tenant_id):
-        clock = VectorClock.objects.first()
-        return _written(clock) if clock else Written()
+        return _written_here()
+
+
+def _written_here() -> Written:
+    """Of the active tenant: no savepoint stands around one statement."""
+    clock = VectorClock.objects.filter(tenant_id=current_tenant_id()).first()
+    return _written(clock) if clock else Written()
 
 
 def _written(clock: VectorClock) -> Written:
@@ -252,12 +257,12 @@ def _written(clock: VectorClock) -> Written:
 
 def live() -> str:
     """The live model of the active tenant, now."""
-    return written(current_tenant_id()).live
+    return _written_here().live
 
 
 def is_written(model: str) -> bool:
     """Whether the active tenant's vectors of a model are whole: it is live, or written beside."""
-    return model in written(current_tenant_id()).models
+    return model in _written_here().models
 
 
 def opened_spaces(tenant_id: uuid.UUID) -> Mapping[str, JointSpace]:

@@ -301,4 +301,4 @@ def test_what_it_costs(party: Party, forger: OidcForger) -> None:
     come(Client(), forger, email)
     with CaptureQueriesContext(connection) as captured:
         assert come(Client(), forger, email).status_code == 302
-    assert len([one for one in captured.captured_queries if "SAVEPOINT" not in one["sql"]]) <= 47
+    assert len([one for one in captured.captured_queries if "SAVEPOINT" not in one["sql"]]) <= 52

@@ -64,7 +64,7 @@ def _frequency() -> Any:
     )
 
 
-class Wanted(Body):
+class StandingFields(Body):
     """What is the same for a new one and a change."""
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Wanted(Body):
         return attrs
 
 
-class StandingQueryChange(Wanted):
+class StandingQueryChange(StandingFields):
     name = Text(required=False, min_length=1, max_length=saved.MAX_NAME)
     query = SearchBody(required=False, help_text=QUERY)
     min_relevance = Number(required=False, min_value=0, max_value=1, help_text=MIN_RELEVANCE)
@@ -100,7 +100,7 @@ class StandingQueryChange(Wanted):
         return attrs
 
 
-class NewStandingQuery(Wanted):
+class NewStandingQuery(StandingFields):
     """Either `query` with a `name`, or `saved_search`, whose name is taken where none is sent."""
 
     name = Text(required=False, min_length=1, max_length=saved.MAX_NAME)

@@ -50,8 +50,17 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 AWAITING_CODE, AWAITING_CODE_S = "half_way", 600
 
 
-def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | None = None) -> None:
-    """Sign the person in: a new session, and what the list of sessions shows. `connection_id`: by single sign-on."""
+def start_session(
+    request: HttpRequest,
+    user: User,
+    connection_id: uuid.UUID | None = None,
+    *,
+    second_factor_shown: bool = False,
+) -> None:
+    """Sign the person in: a new session, what the list of sessions shows, and a line of the audit log.
+
+    `connection_id`: by single sign-on; `second_factor_shown`: by a code or a passkey.
+    """
     if connection_id is not None or connection_of(request) is not None:
         # Nothing of another way in stays.
         request.session.flush()
@@ -60,8 +69,9 @@ def start_session(request: HttpRequest, user: User, connection_id: uuid.UUID | N
         sessions.bind(request.session, connection_id)
     mail.remember_language(user, get_language() or "")
     address = address_of(request)
-    proved = connection_id is None and second_factor.is_on(user)
-    access_log.note_sign_in(user, address=address, second_factor=proved, connection_id=connection_id)
+    access_log.note_sign_in(
+        user, address=address, second_factor=second_factor_shown, connection_id=connection_id
+    )
     sessions.note_client(request.session, device=request.headers.get("User-Agent", ""), address=address)
 
 
@@ -122,14 +132,16 @@ class SignIn(LoginView):
         user = form.get_user()
         factors = second_factor.factors_of(user)
         if not factors.any:
-            return _signed_in(self.request, user, self.get_success_url())
+            return _signed_in(self.request, user, self.get_success_url(), second_factor_shown=False)
         _wait_for_code(self.request, user, factors, self.get_success_url())
         return redirect("console:login-code")
 
 
-def _signed_in(request: HttpRequest, user: User, then: str) -> HttpResponse:
+def _signed_in(
+    request: HttpRequest, user: User, then: str, *, second_factor_shown: bool = True
+) -> HttpResponse:
     request.session.pop(AWAITING_CODE, None)
-    start_session(request, user)
+    start_session(request, user, second_factor_shown=second_factor_shown)
     response = redirect(then)
     remember_device(response, user.email)
     return response
