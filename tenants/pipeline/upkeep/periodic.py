@@ -108,7 +108,6 @@ def _tend(tenants: list[UUID], runs: int) -> None:
             orphans,
             _prune,
             _tend_searches,
-            sign_on_flows.forget_expired,
             resume_deletions,
             resume_erasures,
             settle,
@@ -140,9 +139,10 @@ def _prune() -> None:
 
 
 def _forget_old(tenant_id: UUID) -> None:
-    """Days of usage, and answers to requests that may have been repeated."""
+    """Days of usage, answers to requests that may have been repeated, and what was asked of providers of sign-on."""
     metering.forget_old_days(tenant_id)
     forget_old_answers()
+    sign_on_flows.forget_expired()
 
 
 def _tend_sources() -> None:
