@@ -84,6 +84,18 @@ def test_what_was_made_is_found_when_it_is_asked_for(shop: Shop, built: bool) ->
 
 
 @pytest.mark.parametrize("built", [False, True], ids=["array", "generation"])
+def test_queries_of_several_parts_leave_it_out_too(shop: Shop, built: bool) -> None:
+    made, good = shop.put(0, made=True), shop.put(30)
+    if built:
+        shop.build()
+    newer = shop.put(5, made=True)
+    parts = {"vector": None, "parts": [{"vector": towards(0).tolist()}, {"vector": towards(10).tolist()}]}
+    assert shop.found(**parts) == [good]
+    assert set(shop.found(**parts, generated="include")) == {made, newer, good}
+    assert set(shop.found(**parts, generated="only")) == {made, newer}
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["array", "generation"])
 def test_filters_and_counts_leave_it_out_too(shop: Shop, built: bool) -> None:
     red = {"colour": "red"}
     shop.put(0, made=True, metadata=red)

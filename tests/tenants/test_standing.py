@@ -162,6 +162,31 @@ def test_filters_datasets_kinds_and_named_assets_hold_as_in_a_search(
         assert StandingAlert.objects.get(asset=three).score is None
 
 
+def test_what_was_made_here_is_told_where_it_is_asked_for(party: Party, put: Put) -> None:
+    usual = ask(party)
+    both, only = (ask(party, {"text": WORDS, "generated": which}) for which in ("include", "only"))
+    any_made = ask(party, {"generated": "only"})
+    made, other = put(0.3), put(0.31)
+    with tenant_scope(party.id):
+        Asset.objects.filter(pk=made).update(generation_id=uuid.uuid4())
+    run_all(party)
+    wanted = {(usual, other), (both, made), (both, other), (only, made), (any_made, made)}
+    assert set(alerts(party)) == wanted
+
+
+def test_what_is_not_wanted_leaves_relevance_unknown(party: Party, put: Put) -> None:
+    unlike = {"text": WORDS, "unlike": {"text": "pears"}}
+    with pytest.raises(Invalid, match="send min_score instead of min_relevance"):
+        ask(party, {**unlike, "min_relevance": 0.5})
+    query = ask(party, unlike, min_score=-1.0)
+    found = put(0.3)
+    run_all(party)
+    with tenant_scope(party.id):
+        assert list(StandingAlert.objects.values_list("standing_query", "asset", "relevance")) == [
+            (query, found, None)
+        ]
+
+
 def test_likeness_asks_by_a_score_and_leaves_out_what_it_names(party: Party, put: Put) -> None:
     named = put(0.9)
     with pytest.raises(Invalid, match="too few assets"):
