@@ -50,7 +50,7 @@ class TinySpace:
         self.id, self.dimension = f"cman-{uuid.uuid4()}", dimension
         self.manifest = {"encoders": {"text": "tiny", "image": []}}
 
-    def relevance_of(self, query: np.ndarray) -> None:
+    def relevance_of(self, query: np.ndarray, words: str) -> None:
         return None
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
